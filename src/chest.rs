@@ -1,0 +1,478 @@
+//! The dictionary: a thin façade over the tiers.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use crate::builder::Builder;
+use crate::entry::Entry;
+use crate::error::{Error, ErrorKind, Result};
+use crate::info::{Info, Stats};
+use crate::key::Key;
+use crate::memory::Budget;
+use crate::store::Store;
+use crate::value::{IntoValue, Value};
+
+/// A dictionary that keeps what fits in memory and spills the rest to a directory.
+///
+/// It is used through `&self`, from any number of threads; clones are cheap and share everything. Any type that
+/// converts into a [`Key`] names a value; any [`Value`] is stored: arrays, frames, serde types, types of your own.
+///
+/// ```
+/// use icechest::Chest;
+/// # let parent = tempfile::tempdir()?;
+/// # let dir = parent.path().join("my-chest");
+/// let chest = Chest::open(&dir)?;
+/// chest.insert("labels", vec!["cat".to_owned(), "dog".to_owned()])?;
+/// chest.insert(("fold", 3), 0.97)?;
+/// assert_eq!(*chest.get::<f64>(("fold", 3))?, 0.97);
+/// drop(chest);
+///
+/// let later = Chest::open(&dir)?;
+/// assert_eq!(later.get::<Vec<String>>("labels")?[1], "dog");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # When a value is where
+///
+/// [`insert`](Self::insert) puts a value into memory. In a chest opened by [`open`](Self::open) a background thread then
+/// publishes it: once that is done every process sees it and it survives the death of this one. [`flush`](Self::flush)
+/// waits for that, and dropping the last clone of the chest does too. A [`temporary`](Self::temporary) chest writes a
+/// value only when its room is needed. A value larger than the budget is published before `insert` returns.
+///
+/// # Errors
+///
+/// Every method that reads or writes may fail as the disk may: with [`Io`](ErrorKind::Io), with
+/// [`Full`](ErrorKind::Full) when there is no room, with [`Busy`](ErrorKind::Busy) when another process holds the
+/// catalog for longer than 30 seconds, with [`Damaged`](ErrorKind::Damaged) when stored bytes fail their check. The
+/// methods list what else can happen.
+#[derive(Clone)]
+pub struct Chest {
+    store: Arc<Store>,
+    _closer: Arc<Closer>,
+}
+
+/// Ends the background thread and publishes what is left when the last clone of a chest goes.
+struct Closer {
+    store: Arc<Store>,
+    writer: Option<JoinHandle<()>>,
+}
+
+impl Drop for Closer {
+    fn drop(&mut self) {
+        self.store.close();
+        if let Some(writer) = self.writer.take() {
+            // A value's encoder cannot end it with a panic; if something else did, `flush` below does its work.
+            let _ = writer.join();
+        }
+        if self.store.disk.is_temporary() {
+            return;
+        }
+        if let Err(error) = self.store.flush() {
+            // `drop` cannot return it, and a value that is lost silently is worse than a line on the terminal.
+            eprintln!("icechest: values of {} are lost: {error}", self.store.disk.root().display());
+        }
+    }
+}
+
+impl Chest {
+    /// Opens the chest in `dir`, or makes one there if the directory is empty or does not exist.
+    ///
+    /// Opening reads no values, so it takes milliseconds, however many there are.
+    ///
+    /// # Errors
+    /// [`Invalid`](ErrorKind::Invalid) when the directory holds something else, [`Unsupported`](ErrorKind::Unsupported)
+    /// when a newer version made it, [`Damaged`](ErrorKind::Damaged) when its catalog is missing or destroyed.
+    pub fn open(dir: impl AsRef<Path>) -> Result<Self> {
+        Self::builder().open(dir)
+    }
+
+    /// Makes a chest in a directory of its own, which is removed when the last clone is dropped. What a killed process
+    /// leaves is removed by the next temporary chest.
+    ///
+    /// ```
+    /// let chest = icechest::Chest::temporary()?;
+    /// let dir = chest.path().to_owned();
+    /// chest.insert("x", 1)?;
+    /// drop(chest);
+    /// assert!(!dir.exists());
+    /// # Ok::<(), icechest::Error>(())
+    /// ```
+    pub fn temporary() -> Result<Self> {
+        Self::builder().temporary()
+    }
+
+    /// Settings: budget, policy, compression.
+    ///
+    /// ```
+    /// let chest = icechest::Chest::builder().budget("100MiB").temporary()?;
+    /// # Ok::<(), icechest::Error>(())
+    /// ```
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    pub(crate) fn start(store: Store) -> Result<Self> {
+        let store = Arc::new(store);
+        let writer = if store.disk.is_temporary() {
+            None
+        } else {
+            let store = store.clone();
+            let thread = std::thread::Builder::new().name("icechest-writer".to_owned());
+            let writer = thread.spawn(move || store.write_behind());
+            Some(writer.map_err(|error| Error::io("cannot start the background writer", error))?)
+        };
+        Ok(Self { _closer: Arc::new(Closer { store: store.clone(), writer }), store })
+    }
+
+    /// Stores a value, in place of an older one with this key.
+    ///
+    /// Takes a value, an [`Arc`] of one (which is shared, not copied), a `&str`, a byte slice or a view of an array. The
+    /// value counts against the budget at once; room is made by spilling others.
+    ///
+    /// # Errors
+    /// [`Unsupported`](ErrorKind::Unsupported) when the value cannot be stored; then the older value stays, and
+    /// [`Error::into_value`] gives the new one back. After any other error the value **is** in the chest, in memory,
+    /// perhaps over the budget: making room failed, and nothing was lost. When the disk works again,
+    /// [`flush`](Self::flush) publishes it.
+    ///
+    /// ```
+    /// # let chest = icechest::Chest::temporary()?;
+    /// chest.insert("greeting", "hello")?;
+    /// chest.insert("greeting", "good evening")?;
+    /// assert_eq!(*chest.get::<String>("greeting")?, "good evening");
+    /// # Ok::<(), icechest::Error>(())
+    /// ```
+    pub fn insert(&self, key: impl Into<Key>, value: impl IntoValue) -> Result<()> {
+        self.store.insert(key.into(), value.into_value())
+    }
+
+    /// The value of a key, shared: while you hold it, it stays in memory and is not loaded a second time.
+    ///
+    /// # Errors
+    /// [`NotFound`](ErrorKind::NotFound) when no value has this key, [`WrongType`](ErrorKind::WrongType) when it is of
+    /// another type.
+    ///
+    /// ```
+    /// # let chest = icechest::Chest::temporary()?;
+    /// chest.insert("sizes", vec![3u64, 5])?;
+    /// assert_eq!(chest.get::<Vec<u64>>("sizes")?.len(), 2);
+    /// # Ok::<(), icechest::Error>(())
+    /// ```
+    pub fn get<V: Value>(&self, key: impl Into<Key>) -> Result<Arc<V>> {
+        let key = key.into();
+        self.store.get(&key)?.ok_or_else(|| not_found(&key))
+    }
+
+    /// As [`get`](Self::get), where it is normal that there is no value.
+    ///
+    /// # Errors
+    /// [`WrongType`](ErrorKind::WrongType) when the value is of another type.
+    ///
+    /// ```
+    /// # let chest = icechest::Chest::temporary()?;
+    /// assert!(chest.find::<String>("nobody")?.is_none());
+    /// # Ok::<(), icechest::Error>(())
+    /// ```
+    pub fn find<V: Value>(&self, key: impl Into<Key>) -> Result<Option<Arc<V>>> {
+        self.store.get(&key.into())
+    }
+
+    /// Removes a value. Tells whether there was one; whoever holds it keeps it.
+    ///
+    /// # Errors
+    /// Those of every method; then the value is still there.
+    ///
+    /// ```
+    /// # let chest = icechest::Chest::temporary()?;
+    /// chest.insert("x", 1)?;
+    /// assert!(chest.remove("x")?);
+    /// assert!(!chest.remove("x")?);
+    /// # Ok::<(), icechest::Error>(())
+    /// ```
+    pub fn remove(&self, key: impl Into<Key>) -> Result<bool> {
+        Ok(self.store.remove(&[key.into()])? > 0)
+    }
+
+    /// Removes several values together. Gives how many there were.
+    ///
+    /// # Errors
+    /// Those of every method; then some of the values may still be there.
+    ///
+    /// ```
+    /// # let chest = icechest::Chest::temporary()?;
+    /// chest.extend([("a", 1), ("b", 2)])?;
+    /// assert_eq!(chest.remove_many(["a", "b", "c"])?, 2);
+    /// # Ok::<(), icechest::Error>(())
+    /// ```
+    pub fn remove_many<K: Into<Key>>(&self, keys: impl IntoIterator<Item = K>) -> Result<usize> {
+        let keys: Vec<Key> = keys.into_iter().map(Into::into).collect();
+        self.store.remove(&keys)
+    }
+
+    /// Removes a value and gives it back.
+    ///
+    /// # Errors
+    /// [`NotFound`](ErrorKind::NotFound) and [`WrongType`](ErrorKind::WrongType), as for [`get`](Self::get).
+    ///
+    /// ```
+    /// # let chest = icechest::Chest::temporary()?;
+    /// chest.insert("x", 1)?;
+    /// assert_eq!(*chest.take::<i32>("x")?, 1);
+    /// assert!(chest.is_empty()?);
+    /// # Ok::<(), icechest::Error>(())
+    /// ```
+    pub fn take<V: Value>(&self, key: impl Into<Key>) -> Result<Arc<V>> {
+        let key = key.into();
+        self.store.take(&key)?.ok_or_else(|| not_found(&key))
+    }
+
+    /// Whether a value has this key, of whatever type. Loads nothing.
+    ///
+    /// ```
+    /// # let chest = icechest::Chest::temporary()?;
+    /// assert!(!chest.contains_key("x")?);
+    /// # Ok::<(), icechest::Error>(())
+    /// ```
+    pub fn contains_key(&self, key: impl Into<Key>) -> Result<bool> {
+        self.store.contains(&key.into())
+    }
+
+    /// How many values there are, in memory and on disk. Takes time in proportion to them, about 10 ns each.
+    pub fn len(&self) -> Result<u64> {
+        self.store.len()
+    }
+
+    /// Whether there is no value at all.
+    pub fn is_empty(&self) -> Result<bool> {
+        Ok(self.len()? == 0)
+    }
+
+    /// All keys, as they were given, the oldest values first. Loads no values.
+    ///
+    /// ```
+    /// # let chest = icechest::Chest::temporary()?;
+    /// chest.extend([("a", 1), ("b", 2)])?;
+    /// chest.insert(7, "seven")?;
+    /// let mut keys = chest.keys()?;
+    /// keys.sort();
+    /// assert_eq!(keys, ["a".into(), "b".into(), 7.into()]);
+    /// # Ok::<(), icechest::Error>(())
+    /// ```
+    pub fn keys(&self) -> Result<Vec<Key>> {
+        self.store.keys()
+    }
+
+    /// The values that can be read as `V`, with their keys, one after the other: only the current one need be in memory.
+    ///
+    /// The keys are those at the time of this call. Values of other types are stepped over, and so are values that were
+    /// removed meanwhile.
+    ///
+    /// ```
+    /// # let chest = icechest::Chest::temporary()?;
+    /// chest.extend([("a", 1.5), ("b", 2.5)])?;
+    /// chest.insert("note", "not a number")?;
+    /// let mut sum = 0.0;
+    /// for entry in chest.iter::<f64>()? {
+    ///     let (_key, value) = entry?;
+    ///     sum += *value;
+    /// }
+    /// assert_eq!(sum, 4.0);
+    /// # Ok::<(), icechest::Error>(())
+    /// ```
+    pub fn iter<V: Value>(&self) -> Result<impl Iterator<Item = Result<(Key, Arc<V>)>> + use<V>> {
+        let chest = self.clone();
+        Ok(self.keys()?.into_iter().filter_map(move |key| match chest.find(&key) {
+            Ok(value) => Some(Ok((key, value?))),
+            Err(error) if error.kind() == ErrorKind::WrongType => None,
+            Err(error) => Some(Err(error)),
+        }))
+    }
+
+    /// Stores many values.
+    ///
+    /// # Errors
+    /// As for [`insert`](Self::insert); ends at the first.
+    ///
+    /// ```
+    /// # let chest = icechest::Chest::temporary()?;
+    /// chest.extend((0..100).map(|i| (i, i * i)))?;
+    /// assert_eq!(*chest.get::<i32>(12)?, 144);
+    /// # Ok::<(), icechest::Error>(())
+    /// ```
+    pub fn extend<K: Into<Key>, V: IntoValue>(&self, entries: impl IntoIterator<Item = (K, V)>) -> Result<()> {
+        entries.into_iter().try_for_each(|(key, value)| self.insert(key, value))
+    }
+
+    /// Removes everything.
+    pub fn clear(&self) -> Result<()> {
+        self.store.remove(&self.keys()?).map(|_| ())
+    }
+
+    /// The place of a key, to be filled if it is empty.
+    ///
+    /// ```
+    /// # let chest = icechest::Chest::temporary()?;
+    /// let words = chest.entry("words").or_insert_with(|| vec!["ice".to_owned()])?;
+    /// assert_eq!(words.len(), 1);
+    /// # Ok::<(), icechest::Error>(())
+    /// ```
+    pub fn entry(&self, key: impl Into<Key>) -> Entry<'_> {
+        Entry::new(&self.store, key.into())
+    }
+
+    /// The value of a key; if there is none, `make` makes it. Of threads that ask for a key at the same time, one makes
+    /// it and the others wait.
+    ///
+    /// `make` may use the chest, except for this key, which gives [`Busy`](ErrorKind::Busy).
+    ///
+    /// # Errors
+    /// [`WrongType`](ErrorKind::WrongType) when there is a value of another type, and those of [`insert`](Self::insert).
+    ///
+    /// ```
+    /// # let chest = icechest::Chest::temporary()?;
+    /// let slow = || (1..=20u64).product::<u64>();
+    /// assert_eq!(*chest.get_or_insert_with("20!", slow)?, 2432902008176640000);
+    /// assert_eq!(*chest.get_or_insert_with("20!", || unreachable!())?, 2432902008176640000u64);
+    /// # Ok::<(), icechest::Error>(())
+    /// ```
+    pub fn get_or_insert_with<I: IntoValue>(&self, key: impl Into<Key>, make: impl FnOnce() -> I) -> Result<Arc<I::Value>> {
+        self.entry(key).or_insert_with(make)
+    }
+
+    /// Changes a stored value in place and keeps the change. Gives what `change` returns.
+    ///
+    /// Nobody sees the value half changed: who holds the old one keeps it, and if `change` panics the old one stays.
+    /// The value is copied only if somebody holds it or if it is not published yet.
+    ///
+    /// # Errors
+    /// [`NotFound`](ErrorKind::NotFound) and [`WrongType`](ErrorKind::WrongType), as for [`get`](Self::get), and those of
+    /// [`insert`](Self::insert).
+    ///
+    /// ```
+    /// # let chest = icechest::Chest::temporary()?;
+    /// chest.insert("scores", vec![1, 2])?;
+    /// let len = chest.update("scores", |scores: &mut Vec<i32>| { scores.push(3); scores.len() })?;
+    /// assert_eq!((len, &**chest.get::<Vec<i32>>("scores")?), (3, &[1, 2, 3][..]));
+    /// # Ok::<(), icechest::Error>(())
+    /// ```
+    pub fn update<V: Value + Clone, R>(&self, key: impl Into<Key>, change: impl FnOnce(&mut V) -> R) -> Result<R> {
+        let key = key.into();
+        self.store.update(&key, change)?.ok_or_else(|| not_found(&key))
+    }
+
+    /// Loads values into memory as long as they fit without spilling others. Gives how many of them are resident then.
+    ///
+    /// # Errors
+    /// [`NotFound`](ErrorKind::NotFound) and [`WrongType`](ErrorKind::WrongType), as for [`get`](Self::get).
+    ///
+    /// ```
+    /// # let chest = icechest::Chest::temporary()?;
+    /// chest.extend([("a", 1), ("b", 2)])?;
+    /// assert_eq!(chest.prefetch::<i32, _>(["a", "b"])?, 2);
+    /// # Ok::<(), icechest::Error>(())
+    /// ```
+    pub fn prefetch<V: Value, K: Into<Key>>(&self, keys: impl IntoIterator<Item = K>) -> Result<usize> {
+        let mut resident = 0;
+        for key in keys {
+            resident += usize::from(self.store.prefetch::<V>(&key.into())?);
+        }
+        Ok(resident)
+    }
+
+    /// What is known of a value without loading it.
+    ///
+    /// # Errors
+    /// [`NotFound`](ErrorKind::NotFound) when no value has this key.
+    ///
+    /// ```
+    /// # use icechest::Kind;
+    /// # let chest = icechest::Chest::temporary()?;
+    /// chest.insert("x", 1u8)?;
+    /// let info = chest.info("x")?;
+    /// assert_eq!((info.kind, info.type_name.as_str(), info.is_resident), (Kind::Plain, "u8", true));
+    /// # Ok::<(), icechest::Error>(())
+    /// ```
+    pub fn info(&self, key: impl Into<Key>) -> Result<Info> {
+        let key = key.into();
+        Info::of(&self.store, &key)?.ok_or_else(|| not_found(&key))
+    }
+
+    /// What is known of all values, the oldest first.
+    ///
+    /// ```
+    /// # let chest = icechest::Chest::temporary()?;
+    /// chest.extend([("a", 1), ("b", 2)])?;
+    /// assert_eq!(chest.infos()?.len(), 2);
+    /// # Ok::<(), icechest::Error>(())
+    /// ```
+    pub fn infos(&self) -> Result<Vec<Info>> {
+        Info::of_all(&self.store)
+    }
+
+    /// Publishes everything that is only in memory. Afterwards every process sees it, and it survives the death of this
+    /// one (not yet a power cut).
+    ///
+    /// # Errors
+    /// The first error of writing; what could not be written stays in memory.
+    pub fn flush(&self) -> Result<()> {
+        self.store.flush()
+    }
+
+    /// Numbers about this chest: what is where, and what happened since it was opened.
+    ///
+    /// ```
+    /// # let chest = icechest::Chest::temporary()?;
+    /// println!("{}", chest.stats()?);
+    /// # Ok::<(), icechest::Error>(())
+    /// ```
+    pub fn stats(&self) -> Result<Stats> {
+        Stats::of(&self.store)
+    }
+
+    /// Changes the budget and spills what is over it.
+    ///
+    /// # Errors
+    /// [`Invalid`](ErrorKind::Invalid) for a budget that is no amount, and those of spilling; the new budget holds then.
+    ///
+    /// ```
+    /// # let chest = icechest::Chest::temporary()?;
+    /// chest.set_budget("1MiB")?;
+    /// # Ok::<(), icechest::Error>(())
+    /// ```
+    pub fn set_budget(&self, budget: impl Into<Budget>) -> Result<()> {
+        self.store.set_budget(budget.into().bytes()?)
+    }
+
+    /// The directory, absolute.
+    pub fn path(&self) -> &Path {
+        self.store.disk.root()
+    }
+
+    /// The path of a value's file, where it has one: small values live in the catalog, and dirty ones have none yet.
+    ///
+    /// # Errors
+    /// [`NotFound`](ErrorKind::NotFound) when no value has this key.
+    pub fn file(&self, key: impl Into<Key>) -> Result<Option<PathBuf>> {
+        Ok(self.info(key)?.file.map(|name| self.path().join(name)))
+    }
+}
+
+fn not_found(key: &Key) -> Error {
+    Error::new(ErrorKind::NotFound, "no value has this key").with_key(key)
+}
+
+impl fmt::Debug for Chest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = self.store.state();
+        write!(
+            f,
+            "Chest({}, {} resident, {} of {} bytes)",
+            self.path().display(),
+            state.residents.len(),
+            state.residents.used(),
+            state.residents.budget
+        )
+    }
+}

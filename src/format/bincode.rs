@@ -1,0 +1,164 @@
+//! Plain values: the bytes of bincode 1 (little endian, integers of fixed width), compressed where it pays.
+//!
+//! The `bincode` crate has ended; this is the only file that knows it. Its format is documented and simple, so another
+//! implementation can take its place.
+
+use std::io::{self, Read, Write};
+
+use bincode::config::{self, Configuration, Fixint, Limit, LittleEndian};
+use bincode::error::EncodeError;
+use lz4_flex::frame::{BlockSize, FrameDecoder, FrameEncoder, FrameInfo};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::{Compression, Decoder, Encoder, Format};
+use crate::error::{Error, Result};
+
+const CONFIG: Configuration<LittleEndian, Fixint> = config::legacy();
+
+const RAW: &str = "bincode";
+const LZ4: &str = "bincode+lz4";
+const ZSTD: &str = "bincode+zstd";
+
+/// So much of a value is compressed to see whether it pays.
+const SAMPLE: usize = 64 << 10;
+
+/// The fact that tells how long a compressed value is when it is not.
+const ENCODED: &str = "encoded";
+
+/// The length of the encoding, uncompressed. Takes a pass over the value.
+pub(crate) fn encoded_len<T: Serialize>(value: &T) -> usize {
+    let mut count = Count(0);
+    // What cannot be encoded is reported by `encode`; until then it counts as what could be.
+    let _ = bincode::serde::encode_into_std_write(value, &mut count, CONFIG);
+    count.0
+}
+
+pub(crate) fn encode<T: Serialize>(value: &T, out: &mut Encoder) -> Result<Format> {
+    let choice = match out.compression() {
+        Compression::Never => RAW,
+        Compression::Auto if lz4_pays(value) => LZ4,
+        Compression::Auto => RAW,
+        Compression::Small if cfg!(feature = "zstd") => ZSTD,
+        Compression::Small => LZ4,
+    };
+    let extension = match choice {
+        LZ4 => {
+            let info = FrameInfo::new().block_size(BlockSize::Max1MB).content_checksum(true);
+            let mut lz4 = FrameEncoder::with_frame_info(info, &mut *out);
+            let len = write(value, &mut lz4)?;
+            lz4.finish().map_err(|error| cannot_write(error.into()))?;
+            out.describe(ENCODED, len);
+            "bin.lz4"
+        }
+        #[cfg(feature = "zstd")]
+        ZSTD => {
+            let mut zstd = zstd::Encoder::new(&mut *out, 3).map_err(cannot_write)?;
+            let len = write(value, &mut zstd)?;
+            zstd.finish().map_err(cannot_write)?;
+            out.describe(ENCODED, len);
+            "bin.zst"
+        }
+        _ => {
+            write(value, out)?;
+            "bin"
+        }
+    };
+    Ok(Format::new(choice, extension))
+}
+
+fn write<T: Serialize>(value: &T, out: &mut impl Write) -> Result<usize> {
+    bincode::serde::encode_into_std_write(value, out, CONFIG).map_err(|error| match error {
+        EncodeError::Io { inner, .. } => cannot_write(inner),
+        other => Error::unsupported("the value cannot be serialised").with_source(other.to_string()),
+    })
+}
+
+fn cannot_write(error: io::Error) -> Error {
+    Error::io("cannot write the value", error)
+}
+
+/// Whether LZ4 makes the beginning of the value at least a tenth smaller.
+fn lz4_pays<T: Serialize>(value: &T) -> bool {
+    let mut sample = Prefix(Vec::new());
+    // Ends with an error when the sample is full.
+    let _ = bincode::serde::encode_into_std_write(value, &mut sample, CONFIG);
+    let raw = sample.0.len();
+    // The frame around the blocks takes some bytes too.
+    let framed = lz4_flex::block::compress(&sample.0).len() + 32;
+    framed < raw - raw / 10
+}
+
+struct Count(usize);
+
+impl Write for Count {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0 += bytes.len();
+        Ok(bytes.len())
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Takes [`SAMPLE`] bytes, then refuses.
+struct Prefix(Vec<u8>);
+
+impl Write for Prefix {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let taken = bytes.len().min(SAMPLE - self.0.len());
+        self.0.extend_from_slice(&bytes[..taken]);
+        Ok(taken)
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+pub(crate) fn decode<T: DeserializeOwned>(input: &mut Decoder) -> Result<T> {
+    parse(&read(input)?)
+}
+
+/// The encoding, uncompressed.
+pub(crate) fn read(input: &mut Decoder) -> Result<Vec<u8>> {
+    let format = input.format().to_owned();
+    if format == RAW {
+        return input.read_to_vec();
+    }
+    let len = input.fact(ENCODED).and_then(serde_json::Value::as_u64).ok_or_else(|| {
+        Error::damaged("the catalog does not tell the length of the value")
+    })?;
+    let mut bytes = Vec::new();
+    // No more than was promised, however far a hostile frame expands.
+    let read = match format.as_str() {
+        LZ4 => FrameDecoder::new(input).take(len).read_to_end(&mut bytes),
+        #[cfg(feature = "zstd")]
+        ZSTD => zstd::Decoder::new(input).and_then(|zstd| zstd.take(len).read_to_end(&mut bytes)),
+        _ => return Err(Error::unsupported(format!("this build cannot read the format {format:?}"))),
+    };
+    read.map_err(|error| Error::io("cannot decompress the value", error))?;
+    if bytes.len() as u64 != len {
+        return Err(Error::damaged("the value decompresses to another length than it had"));
+    }
+    Ok(bytes)
+}
+
+/// Decodes with a limit close above the length of the input: a length inside it asks for no more memory than that.
+fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
+    match bytes.len() {
+        0..=0xf_ffff => parse_within::<T, { 1 << 20 }>(bytes),
+        0x10_0000..=0x3ff_ffff => parse_within::<T, { 1 << 26 }>(bytes),
+        0x400_0000..=0xffff_ffff => parse_within::<T, { 1 << 32 }>(bytes),
+        _ => parse_within::<T, { 1 << 46 }>(bytes),
+    }
+}
+
+fn parse_within<T: DeserializeOwned, const LIMIT: usize>(bytes: &[u8]) -> Result<T> {
+    let config: Configuration<LittleEndian, Fixint, Limit<LIMIT>> = CONFIG.with_limit::<LIMIT>();
+    let (value, used) = bincode::serde::decode_from_slice(bytes, config)
+        .map_err(|error| Error::damaged("the bytes are no value of this type").with_source(error.to_string()))?;
+    if used != bytes.len() {
+        return Err(Error::damaged(format!("the value ends {} bytes early", bytes.len() - used)));
+    }
+    Ok(value)
+}

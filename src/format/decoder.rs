@@ -1,0 +1,223 @@
+//! The stream that a value is read from: no byte leaves it before its block passed the check.
+
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::BLOCK;
+use super::encoder::checksum;
+use crate::error::{Error, Result};
+
+/// Bytes that are read at offsets.
+pub(crate) trait ReadAt {
+    fn len(&self) -> u64;
+    fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()>;
+}
+
+/// The stored bytes of one value, verified block by block as they are read.
+pub(crate) struct Payload {
+    body: Body,
+    len: u64,
+    checksums: Vec<u8>,
+    /// The block that was read last, for readers that take small steps.
+    last: Mutex<Option<(u64, Vec<u8>)>>,
+}
+
+enum Body {
+    Inline(Vec<u8>),
+    /// A file with a label of so many bytes at this offset; the payload is all the rest.
+    File { file: File, label_at: u64, label_len: u64 },
+}
+
+impl Payload {
+    pub(crate) fn inline(bytes: Vec<u8>, checksums: Vec<u8>) -> Result<Self> {
+        let len = bytes.len() as u64;
+        if checksums != checksum(&bytes) {
+            return Err(Error::damaged("the stored bytes do not match their checksum"));
+        }
+        Ok(Self { body: Body::Inline(bytes), len, checksums, last: Mutex::default() })
+    }
+
+    pub(crate) fn file(file: File, len: u64, label_at: u64, label_len: u64, checksums: Vec<u8>) -> Result<Self> {
+        let blocks = len.div_ceil(BLOCK as u64).max(1);
+        if checksums.len() as u64 != blocks * 16 || label_at > len {
+            return Err(Error::damaged("the catalog's row for this value makes no sense"));
+        }
+        Ok(Self { body: Body::File { file, label_at, label_len }, len, checksums, last: Mutex::default() })
+    }
+
+    /// Reads the payload's bytes at `offset`, stepping over the label.
+    fn read_raw(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
+        match &self.body {
+            Body::Inline(bytes) => {
+                let start = offset as usize;
+                buf.copy_from_slice(&bytes[start..start + buf.len()]);
+                Ok(())
+            }
+            Body::File { file, label_at, label_len } => {
+                let before = label_at.saturating_sub(offset).min(buf.len() as u64) as usize;
+                let (front, back) = buf.split_at_mut(before);
+                if !front.is_empty() {
+                    read_exact_at(file, front, offset)?;
+                }
+                if !back.is_empty() {
+                    read_exact_at(file, back, offset + before as u64 + label_len)?;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Fills `buf`, which is exactly one block, and verifies it.
+    fn read_block(&self, index: u64, buf: &mut [u8]) -> io::Result<()> {
+        let offset = index * BLOCK as u64;
+        self.read_raw(buf, offset)?;
+        let expected = &self.checksums[index as usize * 16..][..16];
+        if checksum(buf) != *expected {
+            let end = offset + buf.len() as u64;
+            let error = Error::damaged(format!("bytes {offset} to {end} do not match their checksum"));
+            return Err(error.into());
+        }
+        Ok(())
+    }
+}
+
+impl ReadAt for Payload {
+    fn len(&self) -> u64 {
+        self.len
+    }
+
+    fn read_exact_at(&self, mut buf: &mut [u8], mut offset: u64) -> io::Result<()> {
+        if offset.checked_add(buf.len() as u64).is_none_or(|end| end > self.len) {
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the value ends too early"));
+        }
+        if let Body::Inline(_) = self.body {
+            // Verified as a whole at the start.
+            return self.read_raw(buf, offset);
+        }
+        while !buf.is_empty() {
+            let index = offset / BLOCK as u64;
+            let start = index * BLOCK as u64;
+            let block_len = (self.len - start).min(BLOCK as u64) as usize;
+            let skip = (offset - start) as usize;
+            let take = (block_len - skip).min(buf.len());
+            let (now, rest) = buf.split_at_mut(take);
+            if take == block_len {
+                self.read_block(index, now)?;
+            } else {
+                let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+                let (_, block) = match last.take() {
+                    Some((cached, block)) if cached == index => last.insert((cached, block)),
+                    _ => {
+                        let mut block = vec![0; block_len];
+                        self.read_block(index, &mut block)?;
+                        last.insert((index, block))
+                    }
+                };
+                now.copy_from_slice(&block[skip..skip + take]);
+            }
+            offset += take as u64;
+            buf = rest;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(unix)]
+pub(crate) fn read_exact_at(file: &File, buf: &mut [u8], offset: u64) -> io::Result<()> {
+    std::os::unix::fs::FileExt::read_exact_at(file, buf, offset)
+}
+
+#[cfg(windows)]
+pub(crate) fn read_exact_at(file: &File, mut buf: &mut [u8], mut offset: u64) -> io::Result<()> {
+    while !buf.is_empty() {
+        let n = std::os::windows::fs::FileExt::seek_read(file, buf, offset)?;
+        if n == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        offset += n as u64;
+        buf = &mut buf[n..];
+    }
+    Ok(())
+}
+
+/// Where [`Value::decode`](crate::Value::decode) reads from: a `Read` and `Seek` over the value's file.
+///
+/// Every byte was verified against its checksum before it is handed out; a mismatch ends the reading with an error of
+/// kind [`Damaged`](crate::ErrorKind::Damaged). An example is at [`Value`](crate::Value).
+pub struct Decoder {
+    payload: Arc<Payload>,
+    position: u64,
+    format: String,
+    stored_name: String,
+    about: Option<serde_json::Value>,
+}
+
+impl Decoder {
+    pub(crate) fn new(payload: Payload, format: String, stored_name: String, about: Option<serde_json::Value>) -> Self {
+        Self { payload: Arc::new(payload), position: 0, format, stored_name, about }
+    }
+
+    /// The name of the format that [`encode`](crate::Value::encode) chose.
+    pub fn format(&self) -> &str {
+        &self.format
+    }
+
+    /// The name that the value was stored under.
+    pub fn stored_name(&self) -> &str {
+        &self.stored_name
+    }
+
+    /// A fact that [`encode`](crate::Value::encode) described the value with.
+    pub fn fact(&self, name: &str) -> Option<&serde_json::Value> {
+        self.about.as_ref()?.get(name)
+    }
+
+    /// The length of the stored value in bytes.
+    pub fn stored_len(&self) -> u64 {
+        self.payload.len
+    }
+
+    /// Reads everything from the position to the end.
+    ///
+    /// # Errors
+    /// [`Damaged`](crate::ErrorKind::Damaged) when a checksum does not match, and those of reading.
+    pub fn read_to_vec(&mut self) -> Result<Vec<u8>> {
+        let rest = self.payload.len - self.position;
+        // The length was compared with that of the file, so it is real.
+        let mut bytes = vec![0; rest as usize];
+        self.read_exact(&mut bytes).map_err(|error| Error::io("cannot read the value", error))?;
+        Ok(bytes)
+    }
+
+    #[cfg(any(feature = "arrow", feature = "ndarray"))]
+    pub(crate) fn payload(&self) -> &Arc<Payload> {
+        &self.payload
+    }
+}
+
+impl Read for Decoder {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let n = buf.len().min((self.payload.len - self.position) as usize);
+        self.payload.read_exact_at(&mut buf[..n], self.position)?;
+        self.position += n as u64;
+        Ok(n)
+    }
+}
+
+impl Seek for Decoder {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        let target = match to {
+            SeekFrom::Start(offset) => Some(offset),
+            SeekFrom::End(offset) => self.payload.len.checked_add_signed(offset),
+            SeekFrom::Current(offset) => self.position.checked_add_signed(offset),
+        };
+        match target.filter(|&target| target <= self.payload.len) {
+            Some(target) => {
+                self.position = target;
+                Ok(target)
+            }
+            None => Err(io::Error::new(io::ErrorKind::InvalidInput, "seeking outside the value")),
+        }
+    }
+}

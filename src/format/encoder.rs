@@ -1,0 +1,213 @@
+//! The stream that a value is written to.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use serde_json::{Map, Value as Json};
+use twox_hash::XxHash3_128;
+
+use super::{BLOCK, Compression};
+
+/// Where [`Value::encode`](crate::Value::encode) writes to.
+///
+/// It takes memory for two blocks of 1 MiB, whatever the size of the value: a small value stays in memory and goes into
+/// the catalog, a larger one streams into a file. The first block is written last, so a format may
+/// [`patch`](Self::patch) its header once it knows what follows.
+///
+/// ```
+/// # use icechest::{Decoder, Encoder, Format, Kind, Result, Value};
+/// use std::io::Write;
+/// # struct Grey(Vec<u8>);
+/// # impl Value for Grey {
+/// #     const KIND: Kind = Kind::Plain;
+/// #     fn type_name() -> String { "Grey".into() }
+/// #     fn size(&self) -> usize { self.0.len() }
+/// #     fn decode(_: &mut Decoder) -> Result<Self> { Ok(Grey(Vec::new())) }
+/// fn encode(&self, out: &mut Encoder) -> Result<Format> {
+///     out.describe("pixels", self.0.len());
+///     out.write_all(&self.0)?;
+///     Ok(Format::new("grey", "grey"))
+/// }
+/// # }
+/// ```
+pub struct Encoder {
+    temporary: PathBuf,
+    compression: Compression,
+    file: Option<TemporaryFile>,
+    head: Vec<u8>,
+    block: Vec<u8>,
+    written: u64,
+    checksums: Vec<u8>,
+    about: Map<String, Json>,
+}
+
+/// A file that is removed again unless it is kept.
+pub(crate) struct TemporaryFile {
+    pub(crate) file: File,
+    pub(crate) path: PathBuf,
+    kept: bool,
+}
+
+impl TemporaryFile {
+    fn create(path: &Path) -> io::Result<Self> {
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create_new(true);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        Ok(Self { file: options.open(path)?, path: path.to_owned(), kept: false })
+    }
+
+    /// Moves the file to its place for good.
+    pub(crate) fn keep_as(&mut self, path: &Path) -> io::Result<()> {
+        std::fs::rename(&self.path, path)?;
+        self.kept = true;
+        Ok(())
+    }
+}
+
+impl Drop for TemporaryFile {
+    fn drop(&mut self) {
+        if !self.kept {
+            // What stays behind is removed by a later open.
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// A value that was written: small ones whole, others as a file.
+pub(crate) struct Encoded {
+    pub(crate) body: Body,
+    pub(crate) len: u64,
+    /// 16 bytes for each block.
+    pub(crate) checksums: Vec<u8>,
+    pub(crate) about: Map<String, Json>,
+}
+
+pub(crate) enum Body {
+    Inline(Vec<u8>),
+    File(TemporaryFile),
+}
+
+impl Encoder {
+    /// A stream into the file `temporary`, which is only created when it is needed.
+    pub(crate) fn new(temporary: PathBuf, compression: Compression) -> Self {
+        Self {
+            temporary,
+            compression,
+            file: None,
+            head: Vec::new(),
+            block: Vec::new(),
+            written: 0,
+            checksums: Vec::new(),
+            about: Map::new(),
+        }
+    }
+
+    /// Whether the user wants compression.
+    pub fn compression(&self) -> Compression {
+        self.compression
+    }
+
+    /// Adds a fact about the value to the catalog, for listings: a shape, column names.
+    pub fn describe(&mut self, name: &str, fact: impl Into<Json>) {
+        self.about.insert(name.to_owned(), fact.into());
+    }
+
+    /// The bytes written so far.
+    pub fn position(&self) -> u64 {
+        self.written
+    }
+
+    /// Overwrites bytes that were written already, all of them within the first MiB.
+    ///
+    /// # Errors
+    /// `InvalidInput` when the bytes lie elsewhere.
+    pub fn patch(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        let target = if self.head.is_empty() { &mut self.block } else { &mut self.head };
+        let place = usize::try_from(offset).ok().and_then(|start| target.get_mut(start..start.checked_add(bytes.len())?));
+        match place {
+            Some(place) => place.copy_from_slice(bytes),
+            None => return Err(io::Error::new(io::ErrorKind::InvalidInput, "only the first MiB can be patched")),
+        }
+        Ok(())
+    }
+
+    /// Ends the stream. Up to `inline_limit` bytes are given back as they are.
+    pub(crate) fn finish(mut self, inline_limit: usize) -> io::Result<Encoded> {
+        let len = self.written;
+        if self.head.is_empty() && self.block.len() <= inline_limit {
+            let body = std::mem::take(&mut self.block);
+            let checksums = checksum(&body).to_vec();
+            return Ok(Encoded { body: Body::Inline(body), len, checksums, about: self.about });
+        }
+        if self.head.is_empty() {
+            self.head = std::mem::take(&mut self.block);
+        }
+        let tail = std::mem::take(&mut self.block);
+        if !tail.is_empty() {
+            self.put(&tail)?;
+        }
+        let mut file = self.file()?;
+        file.file.seek(SeekFrom::Start(0))?;
+        file.file.write_all(&self.head)?;
+        let mut checksums = checksum(&self.head).to_vec();
+        checksums.append(&mut self.checksums);
+        Ok(Encoded { body: Body::File(file), len, checksums, about: self.about })
+    }
+
+    /// Takes the file, created at the first need with room for the first block.
+    fn file(&mut self) -> io::Result<TemporaryFile> {
+        match self.file.take() {
+            Some(file) => Ok(file),
+            None => {
+                let mut file = TemporaryFile::create(&self.temporary)?;
+                file.file.seek(SeekFrom::Start(BLOCK as u64))?;
+                Ok(file)
+            }
+        }
+    }
+
+    /// Writes a block behind the first one.
+    fn put(&mut self, block: &[u8]) -> io::Result<()> {
+        self.checksums.extend_from_slice(&checksum(block));
+        let mut file = self.file()?;
+        let result = file.file.write_all(block);
+        self.file = Some(file);
+        result
+    }
+}
+
+impl Write for Encoder {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let taken = if self.block.is_empty() && !self.head.is_empty() && bytes.len() >= BLOCK {
+            // Whole blocks go to the file without a copy.
+            self.put(&bytes[..BLOCK])?;
+            BLOCK
+        } else {
+            let taken = bytes.len().min(BLOCK - self.block.len());
+            self.block.extend_from_slice(&bytes[..taken]);
+            if self.block.len() == BLOCK {
+                let block = std::mem::take(&mut self.block);
+                if self.head.is_empty() {
+                    self.head = block;
+                } else {
+                    self.put(&block)?;
+                    self.block = block;
+                    self.block.clear();
+                }
+            }
+            taken
+        };
+        self.written += taken as u64;
+        Ok(taken)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+pub(crate) fn checksum(block: &[u8]) -> [u8; 16] {
+    XxHash3_128::oneshot(block).to_be_bytes()
+}

@@ -1,0 +1,91 @@
+//! Values to bytes and back: the streams that formats write to and read from, and the formats themselves.
+
+#[cfg(feature = "blosc")]
+mod b2nd;
+pub(crate) mod bincode;
+#[cfg(feature = "blosc")]
+mod blosc;
+mod decoder;
+mod encoder;
+#[cfg(feature = "ndarray")]
+pub(crate) mod npy;
+#[cfg(feature = "arrow")]
+pub(crate) mod parquet;
+
+use std::borrow::Cow;
+use std::fmt;
+use std::str::FromStr;
+
+pub use self::decoder::Decoder;
+pub(crate) use self::decoder::{Payload, ReadAt, read_exact_at};
+pub use self::encoder::Encoder;
+pub(crate) use self::encoder::{Body, Encoded, TemporaryFile, checksum};
+use crate::error::{Error, Result};
+
+/// Bytes that share one checksum; reading a part of a file verifies only the blocks that it touches.
+pub(crate) const BLOCK: usize = 1 << 20;
+
+/// The name of a file format, and the ending that its files get.
+///
+/// ```
+/// let format = icechest::Format::new("pgm", "pgm");
+/// assert_eq!(format.name(), "pgm");
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Format {
+    name: Cow<'static, str>,
+    extension: Cow<'static, str>,
+}
+
+impl Format {
+    /// A format: its name, kept in the catalog, and the ending of its files, without the dot.
+    pub fn new(name: impl Into<Cow<'static, str>>, extension: impl Into<Cow<'static, str>>) -> Self {
+        Self { name: name.into(), extension: extension.into() }
+    }
+
+    /// The name in the catalog.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The ending of the files: at most 16 letters, digits and dots of it, so that no format names a folder.
+    pub(crate) fn extension(&self) -> String {
+        self.extension.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '.').take(16).collect()
+    }
+}
+
+/// When values are compressed on their way to disk.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Compression {
+    /// Arrays and plain values where a sample shows that it pays, with a fast method (LZ4); frames with zstd.
+    #[default]
+    Auto,
+    /// Arrays and plain values never; frames with LZ4.
+    Never,
+    /// Always, with the method that takes the least room (zstd where there is one).
+    Small,
+}
+
+impl fmt::Display for Compression {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Auto => "auto",
+            Self::Never => "never",
+            Self::Small => "small",
+        })
+    }
+}
+
+impl FromStr for Compression {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "never" => Ok(Self::Never),
+            "small" => Ok(Self::Small),
+            _ => Err(Error::invalid(format!("{text:?} is no compression; use auto, never or small"))),
+        }
+    }
+}

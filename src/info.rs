@@ -1,0 +1,202 @@
+//! What is known of values and of the chest, without loading anything.
+
+use std::fmt;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use crate::disk::Row;
+use crate::error::Result;
+use crate::key::Key;
+use crate::memory::Resident;
+use crate::store::{State, Store};
+use crate::value::Kind;
+
+/// What is known of one value.
+#[non_exhaustive]
+#[derive(Clone, Debug)]
+pub struct Info {
+    /// Its key.
+    pub key: Key,
+    /// Array, frame or plain.
+    pub kind: Kind,
+    /// The name of the type that it is stored as.
+    pub type_name: String,
+    /// The bytes that it takes in memory.
+    pub bytes: u64,
+    /// The bytes that it takes on disk; 0 as long as it is only in memory.
+    pub stored_bytes: u64,
+    /// The format of its file, once it has one: `parquet`, `npy`, `b2nd`, `bincode`, `json` or a user's own.
+    pub format: Option<String>,
+    /// Its file below the chest's directory; none for small values, which live in the catalog.
+    pub file: Option<String>,
+    /// Whether it is in memory.
+    pub is_resident: bool,
+    /// Whether the directory does not have this version yet.
+    pub is_dirty: bool,
+    /// When it was written to the directory.
+    pub written: Option<SystemTime>,
+    /// What its encoder told of it: a shape, a data type, columns. JSON `null` when nothing is known.
+    pub about: serde_json::Value,
+}
+
+impl Info {
+    pub(crate) fn of(store: &Store, key: &Key) -> Result<Option<Self>> {
+        if let Some(resident) = store.state().residents.get(key).filter(|resident| resident.version.is_none()) {
+            return Ok(Some(Self::of_dirty(key, resident)));
+        }
+        let row = store.disk.catalog().find(key)?;
+        Ok(row.map(|row| Self::of_row(row, &store.state())))
+    }
+
+    pub(crate) fn of_all(store: &Store) -> Result<Vec<Self>> {
+        let rows = store.disk.catalog().rows()?;
+        let state = store.state();
+        let dirty = |key: &Key| state.residents.get(key).is_some_and(|resident| resident.version.is_none());
+        let mut infos: Vec<_> =
+            rows.into_iter().filter(|row| !dirty(&row.key)).map(|row| Self::of_row(row, &state)).collect();
+        let dirty = state.residents.dirty_keys();
+        infos.extend(dirty.iter().filter_map(|key| Some(Self::of_dirty(key, state.residents.get(key)?))));
+        Ok(infos)
+    }
+
+    fn of_dirty(key: &Key, resident: &Resident) -> Self {
+        Self {
+            key: key.clone(),
+            kind: resident.value.kind(),
+            type_name: resident.value.stored_name(),
+            bytes: resident.size,
+            stored_bytes: 0,
+            format: None,
+            file: None,
+            is_resident: true,
+            is_dirty: true,
+            written: None,
+            about: serde_json::Value::Null,
+        }
+    }
+
+    fn of_row(row: Row, state: &State) -> Self {
+        let resident = state.residents.get(&row.key).filter(|resident| resident.version == Some(row.version));
+        let written = u64::try_from(row.created_ns).unwrap_or(0);
+        Self {
+            is_resident: resident.is_some(),
+            is_dirty: false,
+            key: row.key,
+            kind: row.kind,
+            type_name: row.stored_name,
+            bytes: row.bytes,
+            stored_bytes: row.stored_bytes,
+            format: Some(row.format),
+            file: row.file,
+            written: Some(UNIX_EPOCH + Duration::from_nanos(written)),
+            about: row.about.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default(),
+        }
+    }
+}
+
+impl fmt::Display for Info {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let place = match (&self.file, &self.format) {
+            (Some(file), _) => file.as_str(),
+            (None, Some(_)) => "in the catalog",
+            (None, None) => "only in memory",
+        };
+        write!(f, "{}: {} {}, {}, {place}", self.key, self.kind, self.type_name, Bytes(self.bytes))
+    }
+}
+
+/// Numbers about a chest. `Display` shows them as a small table with the memory as a bar.
+#[non_exhaustive]
+#[derive(Clone, Debug, Default)]
+pub struct Stats {
+    /// Values in the chest.
+    pub values: u64,
+    /// Bytes that they take on disk.
+    pub stored_bytes: u64,
+    /// Values in memory.
+    pub resident: u64,
+    /// Bytes in memory: residents, values that somebody holds, and values on their way in.
+    pub resident_bytes: u64,
+    /// The most that `resident_bytes` has been.
+    pub peak_bytes: u64,
+    /// The bytes that may be in memory.
+    pub budget: u64,
+    /// Values that the directory does not have yet.
+    pub dirty: u64,
+    /// Values that somebody holds.
+    pub pinned: u64,
+    /// Bytes that these take.
+    pub pinned_bytes: u64,
+    /// Reads that were answered from memory.
+    pub hits: u64,
+    /// Reads that were answered from disk.
+    pub loads: u64,
+    /// Reads of keys that have no value.
+    pub misses: u64,
+    /// Values that had to leave memory.
+    pub spills: u64,
+    /// Values that were written to the directory.
+    pub published: u64,
+    /// Times that writing failed.
+    pub write_errors: u64,
+}
+
+impl Stats {
+    pub(crate) fn of(store: &Store) -> Result<Self> {
+        let values = store.len()?;
+        let (_, stored_bytes) = store.disk.catalog().totals()?;
+        let mut state = store.state();
+        let (pinned, pinned_bytes) = state.residents.pinned();
+        let (counts, residents) = (state.counts, &state.residents);
+        Ok(Self {
+            values,
+            stored_bytes,
+            resident: residents.len() as u64,
+            resident_bytes: residents.used(),
+            peak_bytes: residents.peak(),
+            budget: residents.budget,
+            dirty: residents.dirty_len() as u64,
+            pinned: pinned as u64,
+            pinned_bytes,
+            hits: counts.hits,
+            loads: counts.loads,
+            misses: counts.misses,
+            spills: counts.spills,
+            published: counts.published,
+            write_errors: counts.write_errors,
+        })
+    }
+}
+
+impl fmt::Display for Stats {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const WIDTH: u64 = 30;
+        let share = |part: u64| (part as f64 / self.budget.max(1) as f64 * WIDTH as f64).round() as u64;
+        let filled = share(self.resident_bytes).min(WIDTH) as usize;
+        let bar = format!("{}{}", "█".repeat(filled), "░".repeat(WIDTH as usize - filled));
+        writeln!(f, "memory  {bar}  {} of {}", Bytes(self.resident_bytes), Bytes(self.budget))?;
+        writeln!(f, "        {} resident, {} dirty, {} pinned, peak {}", self.resident, self.dirty, self.pinned, Bytes(self.peak_bytes))?;
+        writeln!(f, "disk    {} values, {}", self.values, Bytes(self.stored_bytes))?;
+        writeln!(f, "reads   {} from memory, {} from disk, {} not found", self.hits, self.loads, self.misses)?;
+        write!(f, "writes  {} published, {} spilled, {} failed", self.published, self.spills, self.write_errors)
+    }
+}
+
+/// A number of bytes for people: three digits and a unit.
+struct Bytes(u64);
+
+impl fmt::Display for Bytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
+        if self.0 < 1024 {
+            return write!(f, "{} B", self.0);
+        }
+        let mut number = self.0 as f64 / 1024.0;
+        let mut unit = 0;
+        while number >= 1000.0 && unit + 1 < UNITS.len() {
+            number /= 1024.0;
+            unit += 1;
+        }
+        let decimals = if number < 10.0 { 2 } else { usize::from(number < 100.0) };
+        write!(f, "{number:.decimals$} {}", UNITS[unit])
+    }
+}

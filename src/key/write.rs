@@ -1,0 +1,376 @@
+//! Any serde value to the canonical text of a key.
+
+use std::fmt::{Display, Write as _};
+use std::path::Path;
+
+use serde::ser::{self, Serialize};
+
+use crate::error::{Error, Result};
+
+/// Deeper keys are refused: the reader's recursion is bounded too.
+pub(super) const MAX_DEPTH: usize = 64;
+
+pub(super) fn canonical<T: Serialize + ?Sized>(value: &T) -> Result<String> {
+    let mut out = String::new();
+    value
+        .serialize(Writer { out: &mut out, depth: 0 })
+        .map_err(|error| Error::invalid("the key cannot be serialised").with_source(error.to_string()))?;
+    Ok(out)
+}
+
+/// A JSON string: `"` and `\` escaped, control characters as serde_json escapes them, all else as it is.
+pub(super) fn text(out: &mut String, text: &str) {
+    let plain = |byte: u8| byte >= 0x20 && byte != b'"' && byte != b'\\';
+    out.push('"');
+    if text.bytes().all(plain) {
+        out.push_str(text);
+    } else {
+        for c in text.chars() {
+            match c {
+                '"' => out.push_str("\\\""),
+                '\\' => out.push_str("\\\\"),
+                '\n' => out.push_str("\\n"),
+                '\r' => out.push_str("\\r"),
+                '\t' => out.push_str("\\t"),
+                c if (c as u32) < 0x20 => push(out, format_args!("\\u{:04x}", c as u32)),
+                c => out.push(c),
+            }
+        }
+    }
+    out.push('"');
+}
+
+pub(super) fn tagged(tag: &str, content: &str) -> String {
+    let mut out = String::with_capacity(tag.len() + content.len() + 8);
+    push(&mut out, format_args!("{{\"{tag}\":"));
+    text(&mut out, content);
+    out.push('}');
+    out
+}
+
+pub(super) fn hex(bytes: &[u8]) -> String {
+    let mut out = String::with_capacity(bytes.len() * 2);
+    for byte in bytes {
+        push(&mut out, format_args!("{byte:02x}"));
+    }
+    out
+}
+
+/// Integers beyond 64 bits are tagged, for JSON readers that would round them.
+pub(super) fn integer(out: &mut String, number: &dyn Display) {
+    let digits = number.to_string();
+    if digits.parse::<i64>().is_ok() || digits.parse::<u64>().is_ok() {
+        out.push_str(&digits);
+    } else {
+        out.push_str(&tagged("$int", &digits));
+    }
+}
+
+/// Finite floats always have a point or an exponent, which tells them from integers. NaNs are one key.
+pub(super) fn float(out: &mut String, number: f64) {
+    if number.is_finite() {
+        push(out, format_args!("{number:?}"));
+    } else {
+        out.push_str(&tagged("$float", &format!("{number:?}")));
+    }
+}
+
+pub(super) fn path(path: &Path) -> String {
+    match path.to_str() {
+        Some(text) => tagged("$path", text),
+        None => tagged("$path_bytes", &hex(path.as_os_str().as_encoded_bytes())),
+    }
+}
+
+/// Entries of a map, each already canonical, in canonical order.
+pub(super) fn map(out: &mut String, mut entries: Vec<(String, String)>) {
+    entries.sort();
+    out.push_str("{\"$map\":[");
+    for (i, (key, value)) in entries.iter().enumerate() {
+        let comma = if i > 0 { "," } else { "" };
+        push(out, format_args!("{comma}[{key},{value}]"));
+    }
+    out.push_str("]}");
+}
+
+/// Writing to a `String` cannot fail.
+fn push(out: &mut String, args: std::fmt::Arguments<'_>) {
+    let _ = out.write_fmt(args);
+}
+
+type WriteResult<T = ()> = std::result::Result<T, serde::de::value::Error>;
+
+struct Writer<'a> {
+    out: &'a mut String,
+    depth: usize,
+}
+
+impl<'a> Writer<'a> {
+    fn deeper(self) -> WriteResult<Self> {
+        if self.depth == MAX_DEPTH {
+            return Err(ser::Error::custom(format!("nested deeper than {MAX_DEPTH} levels")));
+        }
+        Ok(Self { depth: self.depth + 1, ..self })
+    }
+
+    fn list(self, close: &'static str) -> WriteResult<List<'a>> {
+        let Writer { out, depth } = self.deeper()?;
+        out.push('[');
+        Ok(List { out, depth, empty: true, close })
+    }
+
+    fn entries(self, close: &'static str) -> WriteResult<Entries<'a>> {
+        let Writer { out, depth } = self.deeper()?;
+        Ok(Entries { out, depth, entries: Vec::new(), key: None, close })
+    }
+
+    /// Opens `{"$variant":["Name",` for the content of an enum's variant.
+    fn variant(self, name: &str) -> WriteResult<Self> {
+        let writer = self.deeper()?;
+        writer.out.push_str("{\"$variant\":[");
+        text(writer.out, name);
+        writer.out.push(',');
+        Ok(writer)
+    }
+}
+
+macro_rules! integers {
+    ($($method:ident: $int:ty),*) => {$(
+        fn $method(self, number: $int) -> WriteResult {
+            integer(self.out, &number);
+            Ok(())
+        }
+    )*};
+}
+
+impl<'a> ser::Serializer for Writer<'a> {
+    type Ok = ();
+    type Error = serde::de::value::Error;
+    type SerializeSeq = List<'a>;
+    type SerializeTuple = List<'a>;
+    type SerializeTupleStruct = List<'a>;
+    type SerializeTupleVariant = List<'a>;
+    type SerializeMap = Entries<'a>;
+    type SerializeStruct = Entries<'a>;
+    type SerializeStructVariant = Entries<'a>;
+
+    integers!(serialize_i8: i8, serialize_i16: i16, serialize_i32: i32, serialize_i64: i64, serialize_i128: i128);
+    integers!(serialize_u8: u8, serialize_u16: u16, serialize_u32: u32, serialize_u64: u64, serialize_u128: u128);
+
+    fn serialize_bool(self, flag: bool) -> WriteResult {
+        self.out.push_str(if flag { "true" } else { "false" });
+        Ok(())
+    }
+
+    fn serialize_f32(self, number: f32) -> WriteResult {
+        self.serialize_f64(number.into())
+    }
+
+    fn serialize_f64(self, number: f64) -> WriteResult {
+        float(self.out, number);
+        Ok(())
+    }
+
+    fn serialize_char(self, c: char) -> WriteResult {
+        text(self.out, c.encode_utf8(&mut [0; 4]));
+        Ok(())
+    }
+
+    fn serialize_str(self, string: &str) -> WriteResult {
+        text(self.out, string);
+        Ok(())
+    }
+
+    fn serialize_bytes(self, bytes: &[u8]) -> WriteResult {
+        self.out.push_str(&tagged("$bytes", &hex(bytes)));
+        Ok(())
+    }
+
+    fn serialize_none(self) -> WriteResult {
+        self.serialize_unit()
+    }
+
+    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> WriteResult {
+        value.serialize(self)
+    }
+
+    fn serialize_unit(self) -> WriteResult {
+        self.out.push_str("null");
+        Ok(())
+    }
+
+    fn serialize_unit_struct(self, _name: &'static str) -> WriteResult {
+        self.serialize_unit()
+    }
+
+    fn serialize_unit_variant(self, _name: &'static str, _index: u32, variant: &'static str) -> WriteResult {
+        self.out.push_str("{\"$variant\":[");
+        text(self.out, variant);
+        self.out.push_str("]}");
+        Ok(())
+    }
+
+    fn serialize_newtype_struct<T: Serialize + ?Sized>(self, _name: &'static str, value: &T) -> WriteResult {
+        value.serialize(self)
+    }
+
+    fn serialize_newtype_variant<T: Serialize + ?Sized>(
+        self,
+        _name: &'static str,
+        _index: u32,
+        variant: &'static str,
+        value: &T,
+    ) -> WriteResult {
+        let writer = self.variant(variant)?;
+        value.serialize(Writer { out: writer.out, depth: writer.depth })?;
+        writer.out.push_str("]}");
+        Ok(())
+    }
+
+    fn serialize_seq(self, _len: Option<usize>) -> WriteResult<List<'a>> {
+        self.list("]")
+    }
+
+    fn serialize_tuple(self, _len: usize) -> WriteResult<List<'a>> {
+        self.list("]")
+    }
+
+    fn serialize_tuple_struct(self, _name: &'static str, _len: usize) -> WriteResult<List<'a>> {
+        self.list("]")
+    }
+
+    fn serialize_tuple_variant(
+        self,
+        _name: &'static str,
+        _index: u32,
+        variant: &'static str,
+        _len: usize,
+    ) -> WriteResult<List<'a>> {
+        self.variant(variant)?.list("]]}")
+    }
+
+    fn serialize_map(self, _len: Option<usize>) -> WriteResult<Entries<'a>> {
+        self.entries("")
+    }
+
+    fn serialize_struct(self, _name: &'static str, _len: usize) -> WriteResult<Entries<'a>> {
+        self.entries("")
+    }
+
+    fn serialize_struct_variant(
+        self,
+        _name: &'static str,
+        _index: u32,
+        variant: &'static str,
+        _len: usize,
+    ) -> WriteResult<Entries<'a>> {
+        self.variant(variant)?.entries("]}")
+    }
+}
+
+struct List<'a> {
+    out: &'a mut String,
+    depth: usize,
+    empty: bool,
+    close: &'static str,
+}
+
+impl List<'_> {
+    fn push<T: Serialize + ?Sized>(&mut self, value: &T) -> WriteResult {
+        if !std::mem::take(&mut self.empty) {
+            self.out.push(',');
+        }
+        value.serialize(Writer { out: self.out, depth: self.depth })
+    }
+
+    fn close(self) -> WriteResult {
+        self.out.push_str(self.close);
+        Ok(())
+    }
+}
+
+struct Entries<'a> {
+    out: &'a mut String,
+    depth: usize,
+    entries: Vec<(String, String)>,
+    key: Option<String>,
+    close: &'static str,
+}
+
+impl Entries<'_> {
+    fn part<T: Serialize + ?Sized>(&self, value: &T) -> WriteResult<String> {
+        let mut out = String::new();
+        value.serialize(Writer { out: &mut out, depth: self.depth })?;
+        Ok(out)
+    }
+
+    fn field<T: Serialize + ?Sized>(&mut self, name: &str, value: &T) -> WriteResult {
+        let entry = (self.part(name)?, self.part(value)?);
+        self.entries.push(entry);
+        Ok(())
+    }
+
+    fn close(self) -> WriteResult {
+        map(self.out, self.entries);
+        self.out.push_str(self.close);
+        Ok(())
+    }
+}
+
+macro_rules! list_traits {
+    ($($trait:ident::$method:ident),*) => {$(
+        impl ser::$trait for List<'_> {
+            type Ok = ();
+            type Error = serde::de::value::Error;
+            fn $method<T: Serialize + ?Sized>(&mut self, value: &T) -> WriteResult {
+                self.push(value)
+            }
+            fn end(self) -> WriteResult {
+                self.close()
+            }
+        }
+    )*};
+}
+list_traits!(
+    SerializeSeq::serialize_element,
+    SerializeTuple::serialize_element,
+    SerializeTupleStruct::serialize_field,
+    SerializeTupleVariant::serialize_field
+);
+
+impl ser::SerializeMap for Entries<'_> {
+    type Ok = ();
+    type Error = serde::de::value::Error;
+
+    fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> WriteResult {
+        self.key = Some(self.part(key)?);
+        Ok(())
+    }
+
+    fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> WriteResult {
+        let key = self.key.take().ok_or_else(|| ser::Error::custom("a map's value came before its key"))?;
+        let entry = (key, self.part(value)?);
+        self.entries.push(entry);
+        Ok(())
+    }
+
+    fn end(self) -> WriteResult {
+        self.close()
+    }
+}
+
+macro_rules! struct_traits {
+    ($($trait:ident),*) => {$(
+        impl ser::$trait for Entries<'_> {
+            type Ok = ();
+            type Error = serde::de::value::Error;
+            fn serialize_field<T: Serialize + ?Sized>(&mut self, name: &'static str, value: &T) -> WriteResult {
+                self.field(name, value)
+            }
+            fn end(self) -> WriteResult {
+                self.close()
+            }
+        }
+    )*};
+}
+struct_traits!(SerializeStruct, SerializeStructVariant);

@@ -1,0 +1,154 @@
+//! How much memory a chest may use.
+
+use std::str::FromStr;
+
+use sysinfo::{MemoryRefreshKind, RefreshKind, System};
+
+use crate::error::{Error, Result};
+
+/// The share of the memory that a chest takes when it is told nothing.
+const DEFAULT_SHARE: f64 = 0.5;
+
+/// The bytes that a chest may hold in memory.
+///
+/// Made from a number of bytes, from a fraction of what this process may use (the machine's memory or the limit of its
+/// cgroup, whichever is less), or from a text such as `"2GiB"`, `"500 MB"` or `"25%"`.
+///
+/// ```
+/// use icechest::Budget;
+/// assert_eq!(Budget::from("2GiB").bytes()?, 2 << 30);
+/// assert_eq!(Budget::from("1.5 MB").bytes()?, 1_500_000);
+/// assert_eq!(Budget::from(4096).bytes()?, 4096);
+/// assert!(Budget::from(0.25).bytes()? > 0);
+/// assert!(Budget::from("lots").bytes().is_err());
+/// # Ok::<(), icechest::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Budget(Amount);
+
+#[derive(Clone, Debug)]
+enum Amount {
+    Bytes(u64),
+    Share(f64),
+    Text(String),
+}
+
+impl Budget {
+    /// The number of bytes, on this machine and now.
+    ///
+    /// # Errors
+    /// [`Invalid`](crate::ErrorKind::Invalid) for a fraction outside 0 to 1, a negative number, or a text that is no
+    /// amount.
+    pub fn bytes(&self) -> Result<u64> {
+        match &self.0 {
+            Amount::Bytes(bytes) => Ok(*bytes),
+            Amount::Share(share) if (0.0..=1.0).contains(share) => Ok((usable_memory() as f64 * share) as u64),
+            Amount::Share(share) => Err(Error::invalid(format!("a budget of {share} is not between 0 and 1"))),
+            Amount::Text(text) => parse(text),
+        }
+    }
+}
+
+impl Default for Budget {
+    /// Half of what the process may use.
+    fn default() -> Self {
+        Self(Amount::Share(DEFAULT_SHARE))
+    }
+}
+
+impl From<f64> for Budget {
+    /// A fraction of what the process may use.
+    fn from(share: f64) -> Self {
+        Self(Amount::Share(share))
+    }
+}
+
+impl From<&str> for Budget {
+    fn from(text: &str) -> Self {
+        Self(Amount::Text(text.to_owned()))
+    }
+}
+
+impl From<String> for Budget {
+    fn from(text: String) -> Self {
+        Self(Amount::Text(text))
+    }
+}
+
+impl FromStr for Budget {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let budget = Self::from(text);
+        budget.bytes().map(|_| budget)
+    }
+}
+
+macro_rules! budget_from {
+    ($($int:ty)*) => {$(
+        impl From<$int> for Budget {
+            fn from(bytes: $int) -> Self {
+                match u64::try_from(bytes) {
+                    Ok(bytes) => Self(Amount::Bytes(bytes)),
+                    Err(_) => Self(Amount::Text(bytes.to_string())),
+                }
+            }
+        }
+    )*};
+}
+budget_from!(i32 i64 u32 u64 usize);
+
+fn parse(text: &str) -> Result<u64> {
+    let wrong = || Error::invalid(format!("{text:?} is no amount of memory; use for example 2GiB, 500MB or 25%"));
+    let trimmed = text.trim();
+    let digits = trimmed.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(trimmed.len());
+    let number: f64 = trimmed[..digits].parse().map_err(|_| wrong())?;
+    let unit = match trimmed[digits..].trim().to_ascii_lowercase().as_str() {
+        "" | "b" => 1.0,
+        "k" | "kb" => 1e3,
+        "m" | "mb" => 1e6,
+        "g" | "gb" => 1e9,
+        "t" | "tb" => 1e12,
+        "kib" => 1024.0,
+        "mib" => 1048576.0,
+        "gib" => 1073741824.0,
+        "tib" => 1099511627776.0,
+        "%" if number <= 100.0 => usable_memory() as f64 / 100.0,
+        _ => return Err(wrong()),
+    };
+    Ok((number * unit) as u64)
+}
+
+/// What this process may use: the machine's memory, or the limit of its cgroup.
+fn usable_memory() -> u64 {
+    let only_ram = RefreshKind::nothing().with_memory(MemoryRefreshKind::nothing().with_ram());
+    let system = System::new_with_specifics(only_ram);
+    let machine = system.total_memory();
+    system.cgroup_limits().map_or(machine, |limits| limits.total_memory.min(machine))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts() {
+        let cases = [("0", 0), ("10", 10), ("1 kib", 1024), ("0.5MiB", 1 << 19), ("3gb", 3_000_000_000), ("2TiB", 2 << 40)];
+        for (text, bytes) in cases {
+            assert_eq!(Budget::from(text).bytes().unwrap(), bytes, "{text}");
+        }
+        for text in ["", "GiB", "-1", "1 parsec", "200%", "1.2.3"] {
+            assert!(Budget::from(text).bytes().is_err(), "{text}");
+        }
+        assert!(Budget::from(-1).bytes().is_err());
+        assert!(Budget::from(1.5).bytes().is_err());
+        assert!(Budget::from(f64::NAN).bytes().is_err());
+    }
+
+    #[test]
+    fn shares_are_of_the_usable_memory() {
+        let all = Budget::from(1.0).bytes().unwrap();
+        let half = Budget::from("50%").bytes().unwrap();
+        assert!(all > 1 << 20 && half.abs_diff(all / 2) <= 1);
+    }
+}

@@ -1,0 +1,255 @@
+//! The memory tier: which values are resident, what they take, and which is spilled next.
+//!
+//! Plain data behind one lock; nothing here reads or writes a file.
+
+mod budget;
+mod policy;
+mod queue;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Weak};
+
+pub use self::budget::Budget;
+pub use self::policy::{Coldest, Largest, Lfu, Lru, Mru, Policy, Random, Rank, Usage};
+use self::queue::Queue;
+use crate::key::Key;
+use crate::value::Stored;
+
+/// A value held in memory.
+pub(crate) struct Resident {
+    pub(crate) value: Arc<dyn Stored>,
+    pub(crate) size: u64,
+    /// The version in the directory; none for a dirty value.
+    pub(crate) version: Option<i64>,
+    /// Tells this value from the one that was here before under the same key.
+    pub(crate) edition: u64,
+    usage: Usage,
+    rank: Rank,
+}
+
+impl Resident {
+    /// Whether somebody besides the tier holds the value.
+    fn is_pinned(&self) -> bool {
+        Arc::strong_count(&self.value) > 1
+    }
+}
+
+/// A value that is not resident but that a user still holds: it takes memory, and is not loaded a second time.
+struct Held {
+    value: Weak<dyn Stored>,
+    size: u64,
+    version: i64,
+}
+
+/// The residents and the bytes that they take.
+pub(crate) struct Residents {
+    pub(crate) budget: u64,
+    policy: Box<dyn Policy>,
+    by_key: HashMap<Key, Resident>,
+    by_edition: HashMap<u64, Key>,
+    clean: Queue,
+    dirty: Queue,
+    held: HashMap<Key, Held>,
+    /// Bytes of residents, of values still held, and promised to values on their way in.
+    used: u64,
+    peak: u64,
+    editions: u64,
+    clock: Clock,
+}
+
+/// Counts uses, and epochs: one ends when as many uses have passed as a quarter of the residents, so that values used in
+/// the same epoch are about equally cold.
+#[derive(Default)]
+struct Clock {
+    uses: u64,
+    epoch: u64,
+    epoch_began: u64,
+}
+
+impl Clock {
+    fn tick(&mut self, residents: usize) -> (u64, u64) {
+        self.uses += 1;
+        if self.uses - self.epoch_began > residents as u64 / 4 {
+            self.epoch += 1;
+            self.epoch_began = self.uses;
+        }
+        (self.uses, self.epoch)
+    }
+}
+
+/// The value to spill next.
+pub(crate) struct Victim {
+    pub(crate) key: Key,
+    pub(crate) is_dirty: bool,
+}
+
+impl Residents {
+    pub(crate) fn new(budget: u64, policy: Box<dyn Policy>) -> Self {
+        Self {
+            budget,
+            policy,
+            by_key: HashMap::new(),
+            by_edition: HashMap::new(),
+            clean: Queue::default(),
+            dirty: Queue::default(),
+            held: HashMap::new(),
+            used: 0,
+            peak: 0,
+            editions: 0,
+            clock: Clock::default(),
+        }
+    }
+
+    pub(crate) fn used(&self) -> u64 {
+        self.used
+    }
+
+    pub(crate) fn peak(&self) -> u64 {
+        self.peak
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.by_key.len()
+    }
+
+    pub(crate) fn dirty_len(&self) -> usize {
+        self.dirty.len()
+    }
+
+    pub(crate) fn get(&self, key: &Key) -> Option<&Resident> {
+        self.by_key.get(key)
+    }
+
+    pub(crate) fn keys(&self) -> impl Iterator<Item = &Key> {
+        self.by_key.keys()
+    }
+
+    pub(crate) fn dirty_keys(&self) -> Vec<Key> {
+        self.dirty.iter().filter_map(|edition| self.by_edition.get(&edition).cloned()).collect()
+    }
+
+    /// Residents that a user holds: how many, and their bytes, values that are only held included.
+    pub(crate) fn pinned(&mut self) -> (usize, u64) {
+        self.forget_released();
+        let sizes = self.by_key.values().filter(|resident| resident.is_pinned()).map(|resident| resident.size);
+        let (count, bytes) = sizes.fold((0, 0), |(count, bytes), size| (count + 1, bytes + size));
+        (count + self.held.len(), bytes + self.held.values().map(|held| held.size).sum::<u64>())
+    }
+
+    /// Counts a use of a resident.
+    pub(crate) fn touch(&mut self, key: &Key) -> Option<&Resident> {
+        let residents = self.by_key.len();
+        let resident = self.by_key.get_mut(key)?;
+        let (use_number, epoch) = self.clock.tick(residents);
+        resident.usage.uses += 1;
+        resident.usage.last_use = use_number;
+        resident.usage.epoch = epoch;
+        let rank = self.policy.rank(&resident.usage);
+        let queue = if resident.version.is_some() { &mut self.clean } else { &mut self.dirty };
+        queue.remove(resident.rank, resident.edition);
+        queue.insert(rank, resident.edition);
+        resident.rank = rank;
+        Some(resident)
+    }
+
+    /// Makes a value resident, in place of an older one under the same key. Gives its edition.
+    pub(crate) fn insert(&mut self, key: Key, value: Arc<dyn Stored>, size: u64, version: Option<i64>) -> u64 {
+        let uses = self.remove(&key).map_or(0, |old| old.usage.uses);
+        self.editions += 1;
+        let edition = self.editions;
+        let (last_use, epoch) = self.clock.tick(self.by_key.len());
+        let usage = Usage { size, uses: uses + 1, last_use, epoch };
+        let rank = self.policy.rank(&usage);
+        let queue = if version.is_some() { &mut self.clean } else { &mut self.dirty };
+        queue.insert(rank, edition);
+        self.by_edition.insert(edition, key.clone());
+        self.by_key.insert(key, Resident { value, size, version, edition, usage, rank });
+        self.take(size);
+        edition
+    }
+
+    /// Ends the residence of a value, whatever it holds.
+    pub(crate) fn remove(&mut self, key: &Key) -> Option<Resident> {
+        let resident = self.by_key.remove(key)?;
+        self.by_edition.remove(&resident.edition);
+        let queue = if resident.version.is_some() { &mut self.clean } else { &mut self.dirty };
+        queue.remove(resident.rank, resident.edition);
+        self.give_back(resident.size);
+        Some(resident)
+    }
+
+    /// The directory has this edition now, as `version`.
+    pub(crate) fn mark_clean(&mut self, key: &Key, edition: u64, version: i64) {
+        if let Some(resident) = self.by_key.get_mut(key).filter(|resident| resident.edition == edition) {
+            let queue = if resident.version.is_some() { &mut self.clean } else { &mut self.dirty };
+            queue.remove(resident.rank, edition);
+            self.clean.insert(resident.rank, edition);
+            resident.version = Some(version);
+        }
+    }
+
+    /// The next value to spill: a clean one before a dirty one, never one that is pinned or that `skip` names.
+    pub(crate) fn victim(&self, skip: impl Fn(&Key) -> bool) -> Option<Victim> {
+        let first = |queue: &Queue| {
+            queue.iter().find_map(|edition| {
+                let key = self.by_edition.get(&edition)?;
+                let resident = self.by_key.get(key)?;
+                (!resident.is_pinned() && !skip(key)).then(|| key.clone())
+            })
+        };
+        let clean = first(&self.clean).map(|key| Victim { key, is_dirty: false });
+        clean.or_else(|| first(&self.dirty).map(|key| Victim { key, is_dirty: true }))
+    }
+
+    /// Counts bytes that are about to be taken.
+    pub(crate) fn take(&mut self, bytes: u64) {
+        self.used += bytes;
+        self.peak = self.peak.max(self.used);
+    }
+
+    pub(crate) fn give_back(&mut self, bytes: u64) {
+        self.used = self.used.saturating_sub(bytes);
+    }
+
+    /// Remembers a value that is not resident but that somebody holds.
+    pub(crate) fn hold(&mut self, key: Key, value: &Arc<dyn Stored>, size: u64, version: i64) {
+        self.release(&key);
+        self.held.insert(key, Held { value: Arc::downgrade(value), size, version });
+        self.take(size);
+    }
+
+    /// The value that somebody still holds, with its version.
+    pub(crate) fn held(&self, key: &Key) -> Option<(Arc<dyn Stored>, i64)> {
+        let held = self.held.get(key)?;
+        held.value.upgrade().map(|value| (value, held.version))
+    }
+
+    /// Stops remembering a held value: it was replaced or removed.
+    pub(crate) fn release(&mut self, key: &Key) {
+        if let Some(held) = self.held.remove(key) {
+            self.give_back(held.size);
+        }
+    }
+
+    /// Counts out the held values that nobody holds any more.
+    pub(crate) fn forget_released(&mut self) {
+        let mut released = 0;
+        self.held.retain(|_, held| {
+            let alive = held.value.strong_count() > 0;
+            released += if alive { 0 } else { held.size };
+            alive
+        });
+        self.give_back(released);
+    }
+
+    pub(crate) fn clear(&mut self) {
+        let keys: Vec<Key> = self.by_key.keys().chain(self.held.keys()).cloned().collect();
+        for key in keys {
+            self.remove(&key);
+            self.release(&key);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

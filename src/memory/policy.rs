@@ -1,0 +1,101 @@
+//! Which value is spilled first.
+
+use std::cmp::Ordering;
+use std::fmt;
+
+/// What a policy may know of a resident.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug)]
+pub struct Usage {
+    /// Bytes in memory.
+    pub size: u64,
+    /// How often the value was inserted or read since it became resident.
+    pub uses: u64,
+    /// The number of its last use, among all uses in this chest.
+    pub last_use: u64,
+    /// The epoch of its last use; values used in one epoch are about equally cold. An epoch lasts as many uses as a
+    /// quarter of the residents.
+    pub epoch: u64,
+}
+
+/// A place in the queue: the lowest is spilled first. Compared by the first number, then by the second.
+///
+/// ```
+/// use icechest::Rank;
+/// assert!(Rank(1.0, 9.0) < Rank(2.0, 0.0));
+/// assert!(Rank(1.0, -5.0) < Rank(1.0, 0.0));
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct Rank(pub f64, pub f64);
+
+impl Ord for Rank {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.0.total_cmp(&other.0).then(self.1.total_cmp(&other.1))
+    }
+}
+
+impl PartialOrd for Rank {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Rank {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other) == Ordering::Equal
+    }
+}
+
+impl Eq for Rank {}
+
+/// Decides which value is spilled first: the one of the lowest rank.
+///
+/// A value is ranked when it is inserted and each time it is used. Clean values are spilled before dirty ones, and
+/// values that somebody holds are not spilled, whatever their rank.
+///
+/// ```
+/// use icechest::{Chest, Policy, Rank, Usage};
+///
+/// /// Spills what gives most room for each time it was used.
+/// #[derive(Debug)]
+/// struct RoomPerUse;
+/// impl Policy for RoomPerUse {
+///     fn rank(&self, usage: &Usage) -> Rank {
+///         Rank(usage.uses as f64 / usage.size.max(1) as f64, usage.last_use as f64)
+///     }
+/// }
+/// let chest = Chest::builder().budget(1 << 20).policy(RoomPerUse).temporary()?;
+/// chest.insert("a", vec![0u8; 1000])?;
+/// # Ok::<(), icechest::Error>(())
+/// ```
+pub trait Policy: fmt::Debug + Send + Sync + 'static {
+    /// The place of a value that was just used.
+    fn rank(&self, usage: &Usage) -> Rank;
+}
+
+macro_rules! policies {
+    ($($(#[$doc:meta])* $name:ident: |$usage:ident| $rank:expr;)*) => {$(
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, Default)]
+        pub struct $name;
+        impl Policy for $name {
+            fn rank(&self, $usage: &Usage) -> Rank {
+                $rank
+            }
+        }
+    )*};
+}
+policies! {
+    /// The default: what was not used for longest, by epochs, and of equally cold values the largest.
+    Coldest: |usage| Rank(usage.epoch as f64, -(usage.size as f64));
+    /// The largest value first, of equal ones the least recently used.
+    Largest: |usage| Rank(-(usage.size as f64), usage.last_use as f64);
+    /// The least recently used value first.
+    Lru: |usage| Rank(usage.last_use as f64, 0.0);
+    /// The least frequently used value first, of equal ones the least recently used.
+    Lfu: |usage| Rank(usage.uses as f64, usage.last_use as f64);
+    /// The most recently used value first: for scans that come round again.
+    Mru: |usage| Rank(-(usage.last_use as f64), 0.0);
+    /// Any value.
+    Random: |_usage| Rank(fastrand::f64(), 0.0);
+}

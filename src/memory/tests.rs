@@ -1,0 +1,102 @@
+use super::*;
+
+fn residents(policy: impl Policy) -> Residents {
+    Residents::new(1000, Box::new(policy))
+}
+
+fn insert(residents: &mut Residents, name: &str, size: u64, version: Option<i64>) {
+    residents.insert(Key::from(name), Arc::new(name.to_owned()), size, version);
+}
+
+/// The order in which everything would be spilled.
+fn order(mut residents: Residents) -> String {
+    let mut out = String::new();
+    while let Some(victim) = residents.victim(|_| false) {
+        residents.remove(&victim.key);
+        out.push_str(&victim.key.as_text().unwrap());
+    }
+    assert_eq!(residents.used(), 0);
+    out
+}
+
+/// Four values, sizes 30, 10, 40, 20; then `b` is used three times and `a` once.
+fn used(policy: impl Policy) -> Residents {
+    let mut residents = residents(policy);
+    for (name, size) in [("a", 30), ("b", 10), ("c", 40), ("d", 20)] {
+        insert(&mut residents, name, size, Some(1));
+    }
+    for name in ["b", "b", "b", "a"] {
+        residents.touch(&Key::from(name));
+    }
+    residents
+}
+
+#[test]
+fn policies_differ() {
+    assert_eq!(order(used(Lru)), "cdba");
+    assert_eq!(order(used(Mru)), "abdc");
+    assert_eq!(order(used(Lfu)), "cdab");
+    assert_eq!(order(used(Largest)), "cadb");
+    let mut random: Vec<char> = order(used(Random)).chars().collect();
+    random.sort_unstable();
+    assert_eq!(random, ['a', 'b', 'c', 'd']);
+}
+
+#[test]
+fn of_equally_cold_values_the_largest_goes_first() {
+    let mut residents = residents(Coldest);
+    for i in 0..100 {
+        insert(&mut residents, &format!("{i} "), 5 + i % 7, Some(1));
+    }
+    for i in 0..50 {
+        residents.touch(&Key::from(format!("{i} ")));
+    }
+    let first = residents.victim(|_| false).unwrap().key.as_text().unwrap();
+    let index: u64 = first.trim().parse().unwrap();
+    assert!(index >= 50, "a value that was used lately is not first: {first}");
+    let last: Vec<_> = order(residents).split_whitespace().map(|n| n.parse::<u64>().unwrap()).collect();
+    assert!(last[..50].iter().all(|&n| n >= 50) && last[50..].iter().all(|&n| n < 50));
+}
+
+#[test]
+fn clean_before_dirty_and_never_pinned() {
+    let mut residents = residents(Lru);
+    insert(&mut residents, "dirty", 10, None);
+    insert(&mut residents, "clean", 10, Some(1));
+    insert(&mut residents, "pinned", 10, Some(1));
+    let pin = residents.get(&Key::from("pinned")).unwrap().value.clone();
+    let victim = residents.victim(|_| false).unwrap();
+    assert_eq!((victim.key.as_text().unwrap().as_str(), victim.is_dirty), ("clean", false));
+    let victim = residents.victim(|key| *key == Key::from("clean")).unwrap();
+    assert_eq!((victim.key.as_text().unwrap().as_str(), victim.is_dirty), ("dirty", true));
+    assert_eq!(residents.pinned(), (1, 10));
+    drop(pin);
+    assert_eq!(residents.pinned(), (0, 0));
+}
+
+#[test]
+fn a_published_value_becomes_clean_unless_it_was_replaced() {
+    let mut residents = residents(Lru);
+    let key = Key::from("k");
+    let edition = residents.insert(key.clone(), Arc::new(1u8), 1, None);
+    let newer = residents.insert(key.clone(), Arc::new(2u8), 2, None);
+    residents.mark_clean(&key, edition, 7);
+    assert_eq!(residents.dirty_len(), 1);
+    residents.mark_clean(&key, newer, 8);
+    assert_eq!((residents.dirty_len(), residents.get(&key).unwrap().version), (0, Some(8)));
+    assert_eq!((residents.used(), residents.peak()), (2, 2));
+}
+
+#[test]
+fn held_values_count_until_they_are_released() {
+    let mut residents = residents(Lru);
+    let key = Key::from("big");
+    let value: Arc<dyn Stored> = Arc::new(vec![0u8; 9]);
+    residents.hold(key.clone(), &value, 5000, 3);
+    assert_eq!(residents.used(), 5000);
+    assert!(residents.held(&key).is_some());
+    drop(value);
+    residents.forget_released();
+    assert_eq!(residents.used(), 0);
+    assert!(residents.held(&key).is_none());
+}

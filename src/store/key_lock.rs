@@ -1,0 +1,90 @@
+//! Locks on single keys.
+//!
+//! A thread that has a key's lock never waits for a second one, except in a user's closure; work that needs several
+//! takes those that are free. So the tiers cannot deadlock among themselves.
+
+use std::sync::MutexGuard;
+use std::thread::{self, ThreadId};
+
+use super::{State, Store};
+use crate::error::{Error, ErrorKind, Result};
+use crate::key::Key;
+
+/// Who works on a key.
+pub(super) struct Work {
+    pub(super) owner: ThreadId,
+    /// The new value depends on the old one, so an insert has to wait.
+    is_change: bool,
+}
+
+/// The right to load, publish, change or remove the value of a key. Released on drop.
+pub(super) struct KeyLock<'a> {
+    store: &'a Store,
+    key: Key,
+}
+
+impl KeyLock<'_> {
+    pub(super) fn key(&self) -> &Key {
+        &self.key
+    }
+}
+
+impl Drop for KeyLock<'_> {
+    fn drop(&mut self) {
+        self.store.state().busy.remove(&self.key);
+        self.store.changed.notify_all();
+    }
+}
+
+impl Store {
+    /// Waits for the key's lock.
+    ///
+    /// # Errors
+    /// `Busy` when this very thread has it: a closure asked for the key that it is making or changing.
+    pub(super) fn lock_key(&self, key: &Key) -> Result<KeyLock<'_>> {
+        self.lock(key, false)
+    }
+
+    /// As [`lock_key`](Self::lock_key), and keeps inserts out.
+    pub(super) fn lock_to_change(&self, key: &Key) -> Result<KeyLock<'_>> {
+        self.lock(key, true)
+    }
+
+    fn lock(&self, key: &Key, is_change: bool) -> Result<KeyLock<'_>> {
+        let mut state = self.wait_for(key, |_| true)?;
+        state.busy.insert(key.clone(), Work { owner: thread::current().id(), is_change });
+        Ok(KeyLock { store: self, key: key.clone() })
+    }
+
+    /// The state, at a moment when a new value may take the place of the key's old one: others may be loading or
+    /// publishing that, but not changing it.
+    pub(super) fn state_to_insert(&self, key: &Key) -> Result<MutexGuard<'_, State>> {
+        self.wait_for(key, |work| work.is_change)
+    }
+
+    /// Waits until nobody does work on the key that is in the way.
+    fn wait_for(&self, key: &Key, in_the_way: impl Fn(&Work) -> bool) -> Result<MutexGuard<'_, State>> {
+        let me = thread::current().id();
+        let mut state = self.state();
+        while let Some(work) = state.busy.get(key).filter(|work| in_the_way(work)) {
+            if work.owner == me {
+                let message = "a closure or an encoder uses the very key that it works for";
+                return Err(Error::new(ErrorKind::Busy, message).with_key(key));
+            }
+            state = self.wait(state);
+        }
+        Ok(state)
+    }
+
+    pub(super) fn try_lock_key(&self, key: &Key) -> Option<KeyLock<'_>> {
+        self.try_lock_key_in(&mut self.state(), key)
+    }
+
+    pub(super) fn try_lock_key_in(&self, state: &mut State, key: &Key) -> Option<KeyLock<'_>> {
+        if state.busy.contains_key(key) {
+            return None;
+        }
+        state.busy.insert(key.clone(), Work { owner: thread::current().id(), is_change: false });
+        Some(KeyLock { store: self, key: key.clone() })
+    }
+}

@@ -1,0 +1,426 @@
+//! The two tiers at work together: values come in, are found, loaded, changed and removed.
+//!
+//! One mutex guards the memory tier and is never held while a file is read or written. Work on a key (loading it,
+//! publishing it, changing it) holds that key's lock, see [`key_lock`]; room is made in [`room`]; values are written in
+//! [`publish`].
+
+mod key_lock;
+mod publish;
+mod room;
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::ThreadId;
+
+use self::key_lock::{KeyLock, Work};
+use crate::disk::{Disk, Row};
+use crate::error::{Error, ErrorKind, Result};
+use crate::key::Key;
+use crate::memory::Residents;
+use crate::value::{Kind, Stored, Value};
+
+/// A file may vanish between its row and its opening when the value is replaced; then the row is read again.
+const FIND_ATTEMPTS: usize = 100;
+
+pub(crate) struct Store {
+    pub(crate) disk: Disk,
+    state: Mutex<State>,
+    /// Signals every change that a thread may wait for: a lock released, work to do, work done.
+    changed: Condvar,
+    /// Whether values are written as they come in, rather than when room is needed.
+    writes_behind: bool,
+}
+
+pub(crate) struct State {
+    pub(crate) residents: Residents,
+    pub(crate) counts: Counts,
+    /// Keys that a thread works on.
+    busy: HashMap<Key, Work>,
+    /// Threads that write values.
+    writers: Vec<ThreadId>,
+    /// Dirty keys for the background writer.
+    pending: VecDeque<Key>,
+    closing: bool,
+}
+
+/// What happened so far.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Counts {
+    pub(crate) hits: u64,
+    pub(crate) loads: u64,
+    pub(crate) misses: u64,
+    pub(crate) spills: u64,
+    pub(crate) published: u64,
+    pub(crate) write_errors: u64,
+}
+
+impl Store {
+    pub(crate) fn new(disk: Disk, residents: Residents) -> Self {
+        let writes_behind = !disk.is_temporary();
+        let state = State {
+            residents,
+            counts: Counts::default(),
+            busy: HashMap::new(),
+            writers: Vec::new(),
+            pending: VecDeque::new(),
+            closing: false,
+        };
+        Self { disk, state: Mutex::new(state), changed: Condvar::new(), writes_behind }
+    }
+
+    /// No code of a user runs while the state is locked, except `Policy::rank`; the state is sound after its panic.
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wait<'a>(&self, state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+        self.changed.wait(state).unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes a value in. It is in the chest afterwards even if this returns an error, unless it cannot be stored at all;
+    /// then the error gives it back.
+    pub(crate) fn insert(&self, key: Key, value: Arc<dyn Stored>) -> Result<()> {
+        if let Err(error) = value.check() {
+            return Err(error.with_key(&key).with_value(value.into_any()));
+        }
+        let size = value.size();
+        if size > self.state().residents.budget {
+            let lock = match self.lock_key(&key) {
+                Ok(lock) => lock,
+                Err(error) => return Err(error.with_value(value.into_any())),
+            };
+            return self.insert_oversize(&lock, value, size);
+        }
+        let (room, made) = self.make_room(size);
+        let mut state = match self.state_to_insert(&key) {
+            Ok(state) => state,
+            Err(error) => return Err(error.with_value(value.into_any())),
+        };
+        room.end(&mut state);
+        self.place_dirty(&mut state, key, value, size);
+        made
+    }
+
+    /// As [`insert`](Self::insert), for a caller that has the key's lock already.
+    fn insert_locked(&self, lock: &KeyLock<'_>, value: Arc<dyn Stored>) -> Result<()> {
+        if let Err(error) = value.check() {
+            return Err(error.with_key(lock.key()).with_value(value.into_any()));
+        }
+        let size = value.size();
+        if size > self.state().residents.budget {
+            return self.insert_oversize(lock, value, size);
+        }
+        let (room, made) = self.make_room(size);
+        let mut state = self.state();
+        room.end(&mut state);
+        self.place_dirty(&mut state, lock.key().clone(), value, size);
+        made
+    }
+
+    fn place_dirty(&self, state: &mut State, key: Key, value: Arc<dyn Stored>, size: u64) {
+        state.residents.release(&key);
+        state.residents.insert(key.clone(), value, size, None);
+        if self.writes_behind {
+            state.pending.push_back(key);
+            self.changed.notify_all();
+        }
+    }
+
+    /// A value larger than the budget is published at once. If that fails it stays in memory, over the budget.
+    fn insert_oversize(&self, lock: &KeyLock<'_>, value: Arc<dyn Stored>, size: u64) -> Result<()> {
+        let key = lock.key();
+        let before = self.state().residents.get(key).map(|resident| resident.edition);
+        let published = self.write(key, &*value).and_then(|draft| self.disk.publish(vec![draft]));
+        let mut state = self.state();
+        match published {
+            Ok(versions) => {
+                state.counts.published += 1;
+                // A value that another thread inserted meanwhile is the newer one.
+                if state.residents.get(key).map(|resident| resident.edition) == before {
+                    state.residents.remove(key);
+                    match versions.first() {
+                        Some(&version) if Arc::strong_count(&value) > 1 => {
+                            state.residents.hold(key.clone(), &value, size, version);
+                        }
+                        _ => state.residents.release(key),
+                    }
+                }
+                Ok(())
+            }
+            Err(error) => {
+                state.counts.write_errors += 1;
+                self.place_dirty(&mut state, key.clone(), value, size);
+                Err(error)
+            }
+        }
+    }
+
+    /// Finds a value, in memory or on disk.
+    pub(crate) fn get<V: Value>(&self, key: &Key) -> Result<Option<Arc<V>>> {
+        if let Some(hit) = self.hit(key)? {
+            return Ok(Some(hit));
+        }
+        let lock = self.lock_key(key)?;
+        self.load(&lock)
+    }
+
+    /// A value in memory of just this type, if it is still the newest.
+    fn hit<V: Value>(&self, key: &Key) -> Result<Option<Arc<V>>> {
+        let mut state = self.state();
+        let (value, version, edition) = match state.residents.get(key) {
+            Some(resident) => (resident.value.clone(), resident.version, Some(resident.edition)),
+            None => match state.residents.held(key) {
+                Some((value, version)) => (value, Some(version), None),
+                None => return Ok(None),
+            },
+        };
+        check_type::<V>(key, value.kind(), &value.stored_name())?;
+        let Ok(value) = value.into_any().downcast::<V>() else { return Ok(None) };
+        if let Some(version) = version.filter(|_| !self.disk.is_temporary()) {
+            drop(state);
+            let newest = self.disk.catalog().version(key)?;
+            state = self.state();
+            if newest != Some(version) {
+                // Another process replaced or removed it.
+                match edition {
+                    Some(edition) if state.residents.get(key).is_some_and(|now| now.edition == edition) => {
+                        drop(value);
+                        state.residents.remove(key);
+                    }
+                    _ => state.residents.release(key),
+                }
+                return Ok(None);
+            }
+        }
+        state.residents.touch(key);
+        state.counts.hits += 1;
+        Ok(Some(value))
+    }
+
+    /// Reads a value from the directory, unless it came into memory while this thread waited for the key's lock.
+    fn load<V: Value>(&self, lock: &KeyLock<'_>) -> Result<Option<Arc<V>>> {
+        let key = lock.key();
+        if let Some(hit) = self.hit(key)? {
+            return Ok(Some(hit));
+        }
+        // A resident of another type that can be read as this one goes the way through the directory.
+        self.publish(std::slice::from_ref(lock))?;
+        for _ in 0..FIND_ATTEMPTS {
+            let Some(row) = self.disk.catalog().find(key).map_err(|error| error.with_key(key))? else {
+                self.state().counts.misses += 1;
+                return Ok(None);
+            };
+            check_type::<V>(key, row.kind, &row.stored_name)?;
+            match self.decode::<V>(row) {
+                Err(error) if error.is_missing_file() && self.was_replaced(&error, key)? => {}
+                loaded => return loaded.map(Some),
+            }
+        }
+        Err(Error::new(ErrorKind::Busy, "the value is replaced faster than it can be read").with_key(key))
+    }
+
+    /// A missing file is damage unless its value was replaced or removed meanwhile.
+    fn was_replaced(&self, error: &Error, key: &Key) -> Result<bool> {
+        let Some(row) = self.disk.catalog().find(key)? else { return Ok(true) };
+        let path = row.file.as_deref().map(|name| self.disk.value_path(name)).transpose()?;
+        if path.as_deref() == error.path() {
+            let missing = Error::damaged("the value's file is missing").with_key(key);
+            return Err(missing.with_path(path.as_deref().unwrap_or(self.disk.root())));
+        }
+        Ok(true)
+    }
+
+    fn decode<V: Value>(&self, row: Row) -> Result<Arc<V>> {
+        let (key, version) = (row.key.clone(), row.version);
+        let path = row.file.as_deref().map(|name| self.disk.value_path(name)).transpose()?;
+        let (room, made) = self.make_room(row.bytes.saturating_add(decode_buffer(&row)));
+        made?;
+        let mut decoder = self.disk.read(row)?;
+        let value = V::decode(&mut decoder).map_err(|error| {
+            let error = error.with_key(&key);
+            match &path {
+                Some(path) => error.with_path(path),
+                None => error,
+            }
+        })?;
+        drop(decoder);
+        let value = Arc::new(value);
+        let erased: Arc<dyn Stored> = value.clone();
+        let size = erased.size();
+        let mut state = self.state();
+        room.end(&mut state);
+        state.counts.loads += 1;
+        // Somebody may have inserted a newer value meanwhile; then this one belongs to the caller alone.
+        if state.residents.get(&key).is_none_or(|resident| resident.version.is_some()) {
+            if size <= state.residents.budget {
+                state.residents.release(&key);
+                state.residents.insert(key, erased, size, Some(version));
+            } else {
+                state.residents.remove(&key);
+                state.residents.hold(key, &erased, size, version);
+            }
+        }
+        Ok(value)
+    }
+
+    /// Finds a value or makes it; of threads that ask for one key at the same time, one makes it.
+    pub(crate) fn get_or_insert_with<V: Value>(
+        &self,
+        key: &Key,
+        make: impl FnOnce() -> Result<Arc<V>>,
+    ) -> Result<Arc<V>> {
+        if let Some(hit) = self.hit(key)? {
+            return Ok(hit);
+        }
+        let lock = self.lock_to_change(key)?;
+        if let Some(value) = self.load(&lock)? {
+            return Ok(value);
+        }
+        let value = make()?;
+        self.insert_locked(&lock, value.clone())?;
+        Ok(value)
+    }
+
+    /// Changes a value in place and keeps the change.
+    pub(crate) fn update<V: Value + Clone, R>(&self, key: &Key, change: impl FnOnce(&mut V) -> R) -> Result<Option<R>> {
+        let lock = self.lock_to_change(key)?;
+        let Some(mut value) = self.load::<V>(&lock)? else { return Ok(None) };
+        let room = {
+            let mut state = self.state();
+            // A clean value can be changed where it is: if `change` panics, the directory still has it as it was.
+            let is_clean = state.residents.get(key).is_none_or(|resident| resident.version.is_some());
+            if is_clean {
+                state.residents.remove(key);
+            }
+            let size = Stored::size(&*value);
+            self.promise(&mut state, size)
+        };
+        let result = change(Arc::make_mut(&mut value));
+        room.end(&mut self.state());
+        self.insert_locked(&lock, value)?;
+        Ok(Some(result))
+    }
+
+    /// Removes a value and gives it back.
+    pub(crate) fn take<V: Value>(&self, key: &Key) -> Result<Option<Arc<V>>> {
+        let lock = self.lock_to_change(key)?;
+        let Some(value) = self.load(&lock)? else { return Ok(None) };
+        self.remove_locked(std::slice::from_ref(&lock))?;
+        Ok(Some(value))
+    }
+
+    /// Removes keys; gives how many there were.
+    pub(crate) fn remove(&self, keys: &[Key]) -> Result<usize> {
+        let mut rest: Vec<Key> = keys.iter().collect::<HashSet<_>>().into_iter().cloned().collect();
+        let mut removed = 0;
+        while let Some(key) = rest.pop() {
+            // Waits for one key, and takes along all those that are free.
+            let mut locks = vec![self.lock_key(&key)?];
+            rest.retain(|key| match self.try_lock_key(key) {
+                Some(lock) => {
+                    locks.push(lock);
+                    false
+                }
+                None => true,
+            });
+            removed += self.remove_locked(&locks)?;
+        }
+        Ok(removed)
+    }
+
+    fn remove_locked(&self, locks: &[KeyLock<'_>]) -> Result<usize> {
+        let keys: Vec<Key> = locks.iter().map(|lock| lock.key().clone()).collect();
+        let residents: Vec<Option<(u64, bool)>> = {
+            let state = self.state();
+            let edition = |key| state.residents.get(key).map(|now| (now.edition, now.version.is_none()));
+            keys.iter().map(edition).collect()
+        };
+        let mut only_in_memory = 0;
+        for (key, resident) in keys.iter().zip(&residents) {
+            let is_dirty = resident.is_some_and(|(_, is_dirty)| is_dirty);
+            only_in_memory += usize::from(is_dirty && self.disk.catalog().version(key)?.is_none());
+        }
+        let on_disk = self.disk.remove(&keys)?;
+        let mut state = self.state();
+        for (key, resident) in keys.iter().zip(residents) {
+            // A value that came after this removal began stays.
+            if state.residents.get(key).map(|now| now.edition) == resident.map(|(edition, _)| edition) {
+                state.residents.remove(key);
+                state.residents.release(key);
+            }
+        }
+        Ok(on_disk + only_in_memory)
+    }
+
+    pub(crate) fn contains(&self, key: &Key) -> Result<bool> {
+        let is_dirty = self.state().residents.get(key).is_some_and(|resident| resident.version.is_none());
+        Ok(is_dirty || self.disk.catalog().version(key)?.is_some())
+    }
+
+    pub(crate) fn len(&self) -> Result<u64> {
+        let dirty = self.state().residents.dirty_keys();
+        self.disk.catalog().len_with(&dirty)
+    }
+
+    /// The published keys in the order of their publication, then those that are only in memory.
+    pub(crate) fn keys(&self) -> Result<Vec<Key>> {
+        let dirty = self.state().residents.dirty_keys();
+        let mut keys = self.disk.catalog().keys()?;
+        let published: HashSet<&Key> = if dirty.is_empty() { HashSet::new() } else { keys.iter().collect() };
+        let unpublished: Vec<Key> = dirty.into_iter().filter(|key| !published.contains(key)).collect();
+        keys.extend(unpublished);
+        Ok(keys)
+    }
+
+    /// Loads a value if it fits without spilling another. Tells whether it is resident.
+    pub(crate) fn prefetch<V: Value>(&self, key: &Key) -> Result<bool> {
+        if self.hit::<V>(key)?.is_some() {
+            return Ok(true);
+        }
+        let Some(row) = self.disk.catalog().find(key)? else {
+            return Err(Error::new(ErrorKind::NotFound, "no value has this key").with_key(key));
+        };
+        let needed = row.bytes.saturating_add(decode_buffer(&row));
+        {
+            let state = self.state();
+            if state.residents.used().saturating_add(needed) > state.residents.budget {
+                return Ok(false);
+            }
+        }
+        let lock = self.lock_key(key)?;
+        Ok(self.load::<V>(&lock)?.is_some())
+    }
+
+    /// Changes the budget and spills down to it.
+    pub(crate) fn set_budget(&self, bytes: u64) -> Result<()> {
+        self.state().residents.budget = bytes;
+        let (room, made) = self.make_room(0);
+        room.end(&mut self.state());
+        made
+    }
+}
+
+/// What decoding takes besides the value: formats that are not read as a stream are read whole.
+fn decode_buffer(row: &Row) -> u64 {
+    match row.format.as_str() {
+        "npy" | "b2nd" => 0,
+        _ => row.payload,
+    }
+}
+
+/// Refuses a type that cannot read what is stored, naming both.
+fn check_type<V: Value>(key: &Key, kind: Kind, stored_name: &str) -> Result<()> {
+    if kind == V::KIND && V::reads(stored_name) {
+        return Ok(());
+    }
+    let message = format!("the value is {} {stored_name}, not {} {}", article(kind), article(V::KIND), V::type_name());
+    Err(Error::new(ErrorKind::WrongType, message).with_key(key))
+}
+
+fn article(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Array => "the array",
+        Kind::Frame => "the frame",
+        Kind::Plain => "the plain value",
+    }
+}

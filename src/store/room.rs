@@ -1,0 +1,108 @@
+//! Room in memory: it is promised before it is taken, and made by spilling.
+
+use std::sync::MutexGuard;
+use std::thread;
+
+use super::{State, Store};
+use crate::error::Result;
+
+/// Spilling goes on until this much of the budget is used, so that the next insert need not spill again.
+const LOW_WATER: f64 = 0.95;
+
+/// At most so many dirty values are published together to make room.
+const BATCH: usize = 256;
+
+/// Bytes that are counted as used for a value on its way in.
+#[must_use]
+pub(super) struct Room<'a> {
+    store: &'a Store,
+    bytes: u64,
+}
+
+impl Room<'_> {
+    /// Gives the bytes back under a lock that the caller has, so that the value can take them in the same moment.
+    pub(super) fn end(mut self, state: &mut State) {
+        state.residents.give_back(std::mem::take(&mut self.bytes));
+    }
+}
+
+impl Drop for Room<'_> {
+    fn drop(&mut self) {
+        if self.bytes > 0 {
+            self.store.state().residents.give_back(self.bytes);
+        }
+    }
+}
+
+impl Store {
+    /// Counts bytes that are taken already, without making room for them.
+    pub(super) fn promise(&self, state: &mut State, bytes: u64) -> Room<'_> {
+        state.residents.take(bytes);
+        Room { store: self, bytes }
+    }
+
+    /// Promises `bytes` and spills until they are within the budget, or until nothing is left that can be spilled:
+    /// values that users hold stay.
+    ///
+    /// The room is given even when spilling fails: the caller decides whether to go over the budget.
+    pub(super) fn make_room(&self, bytes: u64) -> (Room<'_>, Result<()>) {
+        let mut state = self.state();
+        let room = self.promise(&mut state, bytes);
+        let made = self.spill(state);
+        (room, made)
+    }
+
+    fn spill<'a>(&'a self, mut state: MutexGuard<'a, State>) -> Result<()> {
+        let me = thread::current().id();
+        loop {
+            if state.residents.used() > state.residents.budget {
+                state.residents.forget_released();
+            }
+            if state.residents.used() <= state.residents.budget {
+                return Ok(());
+            }
+            let next = state.residents.victim(|key| state.busy.contains_key(key));
+            match next {
+                Some(victim) if !victim.is_dirty => {
+                    state.residents.remove(&victim.key);
+                    state.counts.spills += 1;
+                }
+                Some(_) => {
+                    self.spill_dirty(state)?;
+                    state = self.state();
+                }
+                // Others are writing: what they write can be spilled soon.
+                None if state.writers.iter().any(|&writer| writer != me) && !state.writers.contains(&me) => {
+                    state = self.wait(state);
+                }
+                None => return Ok(()),
+            }
+        }
+    }
+
+    /// Publishes the dirty values that come next, down to the low-water mark, and ends their residence.
+    fn spill_dirty<'a>(&'a self, mut state: MutexGuard<'a, State>) -> Result<()> {
+        let target = (state.residents.budget as f64 * LOW_WATER) as u64;
+        let mut excess = state.residents.used().saturating_sub(target);
+        let mut locks = Vec::new();
+        while locks.len() < BATCH && excess > 0 {
+            let Some(victim) = state.residents.victim(|key| state.busy.contains_key(key)) else { break };
+            let size = state.residents.get(&victim.key).map_or(0, |resident| resident.size);
+            // The victim is not busy, so its lock is free.
+            let Some(lock) = self.try_lock_key_in(&mut state, &victim.key) else { break };
+            locks.push(lock);
+            excess = excess.saturating_sub(size);
+        }
+        drop(state);
+        self.publish(&locks)?;
+        let mut state = self.state();
+        for lock in &locks {
+            let is_clean = state.residents.get(lock.key()).is_some_and(|now| now.version.is_some());
+            if is_clean && state.residents.remove(lock.key()).is_some() {
+                state.counts.spills += 1;
+            }
+        }
+        drop(state);
+        Ok(())
+    }
+}
