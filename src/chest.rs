@@ -334,10 +334,14 @@ impl Chest {
     /// # let chest = icechest::Chest::temporary()?;
     /// let slow = || (1..=20u64).product::<u64>();
     /// assert_eq!(*chest.get_or_insert_with("20!", slow)?, 2432902008176640000);
-    /// assert_eq!(*chest.get_or_insert_with("20!", || unreachable!())?, 2432902008176640000u64);
+    /// assert_eq!(*chest.get_or_insert_with("20!", || -> u64 { unreachable!() })?, 2432902008176640000);
     /// # Ok::<(), icechest::Error>(())
     /// ```
-    pub fn get_or_insert_with<I: IntoValue>(&self, key: impl Into<Key>, make: impl FnOnce() -> I) -> Result<Arc<I::Value>> {
+    pub fn get_or_insert_with<I: IntoValue>(
+        &self,
+        key: impl Into<Key>,
+        make: impl FnOnce() -> I,
+    ) -> Result<Arc<I::Value>> {
         self.entry(key).or_insert_with(make)
     }
 

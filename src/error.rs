@@ -202,7 +202,8 @@ mod tests {
     #[test]
     fn names_key_file_and_cause() {
         let cause = io::Error::from(io::ErrorKind::StorageFull);
-        let error = Error::io("cannot write the value", cause).with_key(&Key::from("k")).with_path(Path::new("values/k"));
+        let error =
+            Error::io("cannot write the value", cause).with_key(&Key::from("k")).with_path(Path::new("values/k"));
         assert_eq!(error.kind(), ErrorKind::Full);
         let text = error.to_string();
         assert!(text.starts_with("cannot write the value (key \"k\", file values/k): "), "{text}");

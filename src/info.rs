@@ -174,7 +174,14 @@ impl fmt::Display for Stats {
         let filled = share(self.resident_bytes).min(WIDTH) as usize;
         let bar = format!("{}{}", "█".repeat(filled), "░".repeat(WIDTH as usize - filled));
         writeln!(f, "memory  {bar}  {} of {}", Bytes(self.resident_bytes), Bytes(self.budget))?;
-        writeln!(f, "        {} resident, {} dirty, {} pinned, peak {}", self.resident, self.dirty, self.pinned, Bytes(self.peak_bytes))?;
+        writeln!(
+            f,
+            "        {} resident, {} dirty, {} pinned, peak {}",
+            self.resident,
+            self.dirty,
+            self.pinned,
+            Bytes(self.peak_bytes)
+        )?;
         writeln!(f, "disk    {} values, {}", self.values, Bytes(self.stored_bytes))?;
         writeln!(f, "reads   {} from memory, {} from disk, {} not found", self.hits, self.loads, self.misses)?;
         write!(f, "writes  {} published, {} spilled, {} failed", self.published, self.spills, self.write_errors)

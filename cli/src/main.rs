@@ -1,2 +1,2 @@
 //! The command
-fn main(){}
+fn main() {}

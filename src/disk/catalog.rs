@@ -224,8 +224,7 @@ impl Catalog {
 }
 
 fn delete(connection: &Connection, key: &Key, files: &mut Vec<String>) -> rusqlite::Result<usize> {
-    let mut statement =
-        connection.prepare_cached("DELETE FROM entries WHERE hash = ?1 AND key = ?2 RETURNING file")?;
+    let mut statement = connection.prepare_cached("DELETE FROM entries WHERE hash = ?1 AND key = ?2 RETURNING file")?;
     let mut rows = statement.query(params![hash(key), key.canonical()])?;
     let mut deleted = 0;
     while let Some(row) = rows.next()? {
@@ -255,7 +254,8 @@ fn hash(key: &Key) -> i64 {
 }
 
 fn read_key(canonical: &str) -> Result<Key> {
-    Key::from_canonical(canonical).map_err(|error| Error::damaged("the catalog holds a malformed key").with_source(error))
+    Key::from_canonical(canonical)
+        .map_err(|error| Error::damaged("the catalog holds a malformed key").with_source(error))
 }
 
 fn parse(row: &SqlRow<'_>, inline: Option<Vec<u8>>) -> Result<Row> {

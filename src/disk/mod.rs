@@ -56,7 +56,8 @@ impl Disk {
     pub(crate) fn open(root: &Path, settings: DiskSettings) -> Result<Self> {
         fs::create_dir_all(root).map_err(|error| Error::io("cannot make the directory", error).with_path(root))?;
         // Absolute, so that a later change of the working directory does no harm.
-        let root = fs::canonicalize(root).map_err(|error| Error::io("cannot open the directory", error).with_path(root))?;
+        let root =
+            fs::canonicalize(root).map_err(|error| Error::io("cannot open the directory", error).with_path(root))?;
         let manifest = root.join(MANIFEST);
         let catalog = match fs::read(&manifest) {
             Ok(bytes) => {
@@ -210,7 +211,9 @@ impl Disk {
                     .map_err(|error| fail(error, &path))?
             }
             (None, None) => {
-                return Err(Error::damaged("the catalog has neither bytes nor a file for this value").with_key(&row.key));
+                return Err(
+                    Error::damaged("the catalog has neither bytes nor a file for this value").with_key(&row.key)
+                );
             }
         };
         Ok(Decoder::new(payload, row.format, row.stored_name, about))

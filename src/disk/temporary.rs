@@ -32,7 +32,9 @@ impl TemporaryDir {
             super::private_dir(&path).map_err(fail)?;
             let lock = OpenOptions::new().write(true).create(true).truncate(false).open(path.join(LOCK));
             match lock {
-                Ok(lock) if lock.try_lock().is_ok() && path.join(LOCK).exists() => return Ok(Self { path, _lock: lock }),
+                Ok(lock) if lock.try_lock().is_ok() && path.join(LOCK).exists() => {
+                    return Ok(Self { path, _lock: lock });
+                }
                 Ok(_) => {}
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
                 Err(error) => return Err(fail(error)),

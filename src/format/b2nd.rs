@@ -8,13 +8,17 @@
 //! codecs reach. It trusts no number in it: see [`Layout::new`].
 
 use super::blosc::{self, Compressor, Decompressor, Fill, invalid, unsupported};
+use super::{Encoder, ReadAt};
 use std::io::{Error, ErrorKind, Read, Result, Write};
 
 /// Target sizes of a chunk and of a block, in bytes.
 const CHUNK: usize = 4 << 20;
 const BLOCK: usize = 512 << 10;
+/// Memory that [`write`] takes, at most, beside some 32 bytes a chunk for the index: a chunk as it is and packed, and the
+/// library's four blocks.
+pub(crate) const WRITE_SCRATCH: usize = 4 * CHUNK;
 /// Dimensions that every reader takes: older libraries have room for no more, and do not check.
-const WRITE_NDIM: usize = 8;
+pub(crate) const MAX_NDIM: usize = 8;
 /// Dimensions that the newest library takes.
 const READ_NDIM: usize = 16;
 /// The frame's fixed header; the metalayers follow.
@@ -30,12 +34,10 @@ pub(crate) trait PatchWrite: Write {
     fn patch(&mut self, offset: u64, bytes: &[u8]) -> Result<()>;
 }
 
-/// A source that is read at offsets.
-pub(crate) trait ReadAt {
-    /// All bytes that there are.
-    fn len(&self) -> u64;
-    /// Fills `buf` from `offset` on.
-    fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> Result<()>;
+impl PatchWrite for Encoder {
+    fn patch(&mut self, offset: u64, bytes: &[u8]) -> Result<()> {
+        Self::patch(self, offset, bytes)
+    }
 }
 
 /// How an array is cut up. An array without dimensions counts as one of shape `[1]`.
@@ -70,8 +72,8 @@ fn product(first: usize, rest: &[usize]) -> Result<usize> {
 }
 
 impl Layout {
-    /// Checks that the numbers fit together, and that chunks and padding are in proportion to the array, so that who
-    /// has room for the array can go on.
+    /// Checks that the numbers fit together, and that chunks and padding are in proportion to the array: a small array
+    /// takes neither much memory nor much time, whatever its frame says.
     fn new(typesize: usize, mut shape: Vec<usize>, mut chunk: Vec<usize>, mut block: Vec<usize>) -> Result<Layout> {
         let bytes = product(typesize, &shape)?;
         for axes in [&mut shape, &mut chunk, &mut block] {
@@ -218,7 +220,7 @@ fn zeroed(len: usize) -> Result<Vec<u8>> {
 }
 
 /// Streams `shape` elements of `typesize` bytes each, in C order, from `elements` into a frame. `out` is at its
-/// beginning, and is left at the frame's end. Takes memory for two chunks and some blocks.
+/// beginning, and is left at the frame's end. Takes memory of [`WRITE_SCRATCH`].
 pub(crate) fn write(
     out: &mut dyn PatchWrite,
     dtype: &str,
@@ -226,7 +228,7 @@ pub(crate) fn write(
     shape: &[usize],
     elements: &mut dyn Read,
 ) -> Result<()> {
-    if shape.len() > WRITE_NDIM || !(1..=255).contains(&typesize) {
+    if shape.len() > MAX_NDIM || !(1..=255).contains(&typesize) {
         let ndim = shape.len();
         return Err(unsupported(format!("a Blosc2 array of {ndim} dimensions with elements of {typesize} bytes")));
     }
@@ -527,20 +529,6 @@ impl Header {
         self.layout.bytes
     }
 
-    /// Bytes that reading takes beside the array itself, at most: the index, a chunk packed and unpacked, and the
-    /// library's four blocks. When [`Header::streams`] is false, [`Header::for_each_run`] takes the array's bytes too.
-    pub(crate) fn scratch(&self) -> usize {
-        // The index is read packed and unpacked, too.
-        let index = self.layout.chunks.saturating_mul(16);
-        let chunk = self.layout.chunk_bytes.saturating_mul(2);
-        index.saturating_add(chunk).saturating_add(self.layout.block_bytes.saturating_mul(4))
-    }
-
-    /// Whether the chunks are runs of C order, as in all frames that [`write`] makes.
-    pub(crate) fn streams(&self) -> bool {
-        self.layout.split.is_some() || self.layout.bytes == 0
-    }
-
     /// Reads the whole array, in C order; `dst` must have [`Header::bytes`].
     pub(crate) fn read_into(&self, source: &dyn ReadAt, dst: &mut [u8]) -> Result<()> {
         if dst.len() != self.layout.bytes {
@@ -643,6 +631,7 @@ impl<'a> Chunks<'a> {
             return Err(invalid("a Blosc2 chunk is longer than its data"));
         }
         if self.packed.len() < len {
+            self.packed = Vec::new();
             self.packed = zeroed(len)?;
         }
         let packed = &mut self.packed[..len];
@@ -654,6 +643,7 @@ impl<'a> Chunks<'a> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
 
     /// A file in memory.
@@ -723,7 +713,7 @@ mod tests {
         let mut file = frame(typesize, shape, &data);
         let header = read_header(&file).unwrap();
         assert_eq!((header.dtype.as_str(), header.typesize, &header.shape[..]), ("<f8", typesize, shape));
-        assert!(header.streams());
+        assert!(header.layout.split.is_some());
         assert!(read(&file).unwrap() == data, "{typesize} {shape:?}");
         file.0.extend(b"what others append");
         assert!(read(&file).unwrap() == data);
@@ -787,6 +777,7 @@ mod tests {
                 assert!(layout.split.is_some(), "{what}");
                 assert!(stored - layout.bytes <= layout.bytes / 10, "{what}: {stored} for {}", layout.bytes);
                 assert!(layout.chunk_bytes <= CHUNK + CHUNK / 4, "{what}");
+                assert!(2 * (layout.chunk_bytes + blosc::HEADER) + 4 * layout.block_bytes <= WRITE_SCRATCH, "{what}");
                 assert!(layout.chunk_bytes >= BLOCK.min(layout.bytes), "{what}");
                 assert!(
                     layout.block_bytes <= BLOCK * 3 / 2 && layout.block_bytes >= (BLOCK / 4).min(layout.bytes),

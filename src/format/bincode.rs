@@ -125,9 +125,10 @@ pub(crate) fn read(input: &mut Decoder) -> Result<Vec<u8>> {
     if format == RAW {
         return input.read_to_vec();
     }
-    let len = input.fact(ENCODED).and_then(serde_json::Value::as_u64).ok_or_else(|| {
-        Error::damaged("the catalog does not tell the length of the value")
-    })?;
+    let len = input
+        .fact(ENCODED)
+        .and_then(serde_json::Value::as_u64)
+        .ok_or_else(|| Error::damaged("the catalog does not tell the length of the value"))?;
     let mut bytes = Vec::new();
     // No more than was promised, however far a hostile frame expands.
     let read = match format.as_str() {

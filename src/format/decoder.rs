@@ -25,8 +25,15 @@ pub(crate) struct Payload {
 
 enum Body {
     Inline(Vec<u8>),
+    /// A file that never was in a chest, so that nothing is known of its bytes.
+    #[cfg(feature = "ndarray")]
+    Foreign(File),
     /// A file with a label of so many bytes at this offset; the payload is all the rest.
-    File { file: File, label_at: u64, label_len: u64 },
+    File {
+        file: File,
+        label_at: u64,
+        label_len: u64,
+    },
 }
 
 impl Payload {
@@ -54,6 +61,8 @@ impl Payload {
                 buf.copy_from_slice(&bytes[start..start + buf.len()]);
                 Ok(())
             }
+            #[cfg(feature = "ndarray")]
+            Body::Foreign(file) => read_exact_at(file, buf, offset),
             Body::File { file, label_at, label_len } => {
                 let before = label_at.saturating_sub(offset).min(buf.len() as u64) as usize;
                 let (front, back) = buf.split_at_mut(before);
@@ -91,8 +100,8 @@ impl ReadAt for Payload {
         if offset.checked_add(buf.len() as u64).is_none_or(|end| end > self.len) {
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the value ends too early"));
         }
-        if let Body::Inline(_) = self.body {
-            // Verified as a whole at the start.
+        // Inline bytes were verified as a whole at the start.
+        if !matches!(self.body, Body::File { .. }) {
             return self.read_raw(buf, offset);
         }
         while !buf.is_empty() {
@@ -156,6 +165,14 @@ pub struct Decoder {
 impl Decoder {
     pub(crate) fn new(payload: Payload, format: String, stored_name: String, about: Option<serde_json::Value>) -> Self {
         Self { payload: Arc::new(payload), position: 0, format, stored_name, about }
+    }
+
+    /// A file that somebody else wrote, without checksums.
+    #[cfg(feature = "ndarray")]
+    pub(crate) fn of_foreign_file(file: File, format: &str) -> Result<Self> {
+        let len = file.metadata().map_err(|error| Error::io("cannot read the file", error))?.len();
+        let payload = Payload { body: Body::Foreign(file), len, checksums: Vec::new(), last: Mutex::default() };
+        Ok(Self::new(payload, format.to_owned(), String::new(), None))
     }
 
     /// The name of the format that [`encode`](crate::Value::encode) chose.

@@ -125,7 +125,8 @@ impl Encoder {
     /// `InvalidInput` when the bytes lie elsewhere.
     pub fn patch(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         let target = if self.head.is_empty() { &mut self.block } else { &mut self.head };
-        let place = usize::try_from(offset).ok().and_then(|start| target.get_mut(start..start.checked_add(bytes.len())?));
+        let place =
+            usize::try_from(offset).ok().and_then(|start| target.get_mut(start..start.checked_add(bytes.len())?));
         match place {
             Some(place) => place.copy_from_slice(bytes),
             None => return Err(io::Error::new(io::ErrorKind::InvalidInput, "only the first MiB can be patched")),

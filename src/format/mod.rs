@@ -25,6 +25,14 @@ use crate::error::{Error, Result};
 /// Bytes that share one checksum; reading a part of a file verifies only the blocks that it touches.
 pub(crate) const BLOCK: usize = 1 << 20;
 
+/// What reading or writing a Blosc2 frame takes besides the array.
+#[cfg(feature = "blosc")]
+pub(crate) const BLOSC_BUFFERS: u64 = b2nd::WRITE_SCRATCH as u64;
+
+/// Frames are cut into row groups of about so many bytes in memory: writers hold one of them.
+#[cfg(any(feature = "arrow", feature = "polars"))]
+pub(crate) const ROW_GROUP_BYTES: usize = 16 << 20;
+
 /// The name of a file format, and the ending that its files get.
 ///
 /// ```

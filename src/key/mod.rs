@@ -85,6 +85,21 @@ impl Key {
         if self.0.starts_with('"') { serde_json::from_str(&self.0).ok() } else { None }
     }
 
+    /// The path of a key that is a path, also where it is no Unicode text.
+    ///
+    /// ```
+    /// # use icechest::Key;
+    /// use std::path::Path;
+    /// assert_eq!(Key::from(Path::new("a/b")).as_path().as_deref(), Some(Path::new("a/b")));
+    /// assert_eq!(Key::from("a/b").as_path(), None);
+    /// ```
+    pub fn as_path(&self) -> Option<PathBuf> {
+        match read::parse(&self.0) {
+            Ok(read::Part::Path(path)) => Some(path),
+            _ => None,
+        }
+    }
+
     /// The canonical JSON, as stored in the catalog.
     pub fn canonical(&self) -> &str {
         &self.0

@@ -128,7 +128,9 @@ impl Part {
                 let items: Vec<_> = items.iter().map(Self::canonical).collect();
                 out.push_str(&format!("[{}]", items.join(",")));
             }
-            Self::Map(entries) => write::map(out, entries.iter().map(|(k, v)| (k.canonical(), v.canonical())).collect()),
+            Self::Map(entries) => {
+                write::map(out, entries.iter().map(|(k, v)| (k.canonical(), v.canonical())).collect())
+            }
             Self::Variant(name, content) => {
                 out.push_str("{\"$variant\":[");
                 write::text(out, name);

@@ -101,7 +101,8 @@ fn paths_that_are_not_text() {
     use std::os::unix::ffi::OsStrExt;
     let path = Path::new(std::ffi::OsStr::from_bytes(b"a\xff/b"));
     let key = Key::from(path);
-    assert_eq!(key.to::<PathBuf>().unwrap(), path);
+    assert_eq!(key.as_path().unwrap(), path);
+    assert_eq!(Key::from_canonical(key.canonical()).unwrap(), key);
     assert_ne!(key, Key::from(Path::new("a\u{fffd}/b")));
 }
 

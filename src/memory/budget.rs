@@ -133,7 +133,8 @@ mod tests {
 
     #[test]
     fn texts() {
-        let cases = [("0", 0), ("10", 10), ("1 kib", 1024), ("0.5MiB", 1 << 19), ("3gb", 3_000_000_000), ("2TiB", 2 << 40)];
+        let cases =
+            [("0", 0), ("10", 10), ("1 kib", 1024), ("0.5MiB", 1 << 19), ("3gb", 3_000_000_000), ("2TiB", 2 << 40)];
         for (text, bytes) in cases {
             assert_eq!(Budget::from(text).bytes().unwrap(), bytes, "{text}");
         }

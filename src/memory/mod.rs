@@ -120,10 +120,6 @@ impl Residents {
         self.by_key.get(key)
     }
 
-    pub(crate) fn keys(&self) -> impl Iterator<Item = &Key> {
-        self.by_key.keys()
-    }
-
     pub(crate) fn dirty_keys(&self) -> Vec<Key> {
         self.dirty.iter().filter_map(|edition| self.by_edition.get(&edition).cloned()).collect()
     }
@@ -240,14 +236,6 @@ impl Residents {
             alive
         });
         self.give_back(released);
-    }
-
-    pub(crate) fn clear(&mut self) {
-        let keys: Vec<Key> = self.by_key.keys().chain(self.held.keys()).cloned().collect();
-        for key in keys {
-            self.remove(&key);
-            self.release(&key);
-        }
     }
 }
 

@@ -48,6 +48,10 @@ fn of_equally_cold_values_the_largest_goes_first() {
     for i in 0..100 {
         insert(&mut residents, &format!("{i} "), 5 + i % 7, Some(1));
     }
+    // The epoch of the last inserts is over before the touches begin.
+    for _ in 0..30 {
+        residents.touch(&Key::from("0 "));
+    }
     for i in 0..50 {
         residents.touch(&Key::from(format!("{i} ")));
     }

@@ -1,0 +1,401 @@
+//! Arrays: NPY files, or Blosc2 frames where a sample shows that compression pays.
+//!
+//! The NPY format is described in NumPy's `numpy.lib.format`.
+
+use std::io::{self, Read, Seek, SeekFrom, Write};
+
+use ndarray::ArrayViewD;
+use serde_json::json;
+
+use super::{Decoder, Encoder, Format};
+use crate::error::{Error, Result};
+use crate::value::Element;
+
+const MAGIC: &[u8; 6] = b"\x93NUMPY";
+/// The data begins at a multiple of this.
+const ALIGN: usize = 64;
+/// Headers are some hundred bytes; a longer one is an attack or damage.
+const MAX_HEADER: usize = 1 << 20;
+/// What elements that do not lie in order are gathered in.
+const GATHER: usize = 1 << 20;
+
+/// What an array's file says of it.
+pub(crate) struct Layout {
+    /// In NumPy's notation, little endian.
+    pub(crate) dtype: String,
+    pub(crate) shape: Vec<usize>,
+    pub(crate) fortran_order: bool,
+    /// Whether the file's numbers are big endian.
+    swapped: bool,
+    place: Place,
+}
+
+enum Place {
+    /// The elements' offset in an NPY file.
+    Npy(u64),
+    #[cfg(feature = "blosc")]
+    Blosc(Box<super::b2nd::Header>),
+}
+
+impl Layout {
+    fn itemsize(&self) -> Option<usize> {
+        self.dtype.get(2..)?.parse().ok()
+    }
+
+    fn elements(&self) -> Option<usize> {
+        self.shape.iter().try_fold(1usize, |product, &len| product.checked_mul(len))
+    }
+}
+
+pub(crate) fn encode<A: Element>(array: ArrayViewD<'_, A>, out: &mut Encoder) -> Result<Format> {
+    out.describe("dtype", A::DTYPE);
+    out.describe("shape", json!(array.shape()));
+    let fortran_order = is_fortran(&array);
+    out.describe("order", if fortran_order { "F" } else { "C" });
+    let cannot_write = |error| Error::io("cannot write the array", error);
+    #[cfg(feature = "blosc")]
+    if blosc_pays(&array, out.compression()).map_err(cannot_write)? {
+        let mut elements = Elements::new(array.view(), false);
+        super::b2nd::write(out, A::DTYPE, size_of::<A>(), array.shape(), &mut elements).map_err(cannot_write)?;
+        return Ok(Format::new("b2nd", "b2nd"));
+    }
+    write(array, out).map_err(cannot_write)?;
+    Ok(Format::new("npy", "npy"))
+}
+
+/// An array is in Fortran order if that is how it lies in memory and if C order is not.
+fn is_fortran<A>(array: &ArrayViewD<'_, A>) -> bool {
+    !array.is_standard_layout() && array.view().reversed_axes().is_standard_layout()
+}
+
+/// Writes an NPY file of version 1.0, or 2.0 when the header is long.
+pub(crate) fn write<A: Element>(array: ArrayViewD<'_, A>, out: &mut dyn Write) -> io::Result<()> {
+    let fortran_order = is_fortran(&array);
+    let lens: String = array.shape().iter().map(|len| format!("{len},")).collect();
+    // One axis needs its comma; several do not.
+    let shape = if array.ndim() == 1 { &lens } else { lens.trim_end_matches(',') };
+    let order = if fortran_order { "True" } else { "False" };
+    let mut header = format!("{{'descr': '{}', 'fortran_order': {order}, 'shape': ({shape}), }}", A::DTYPE);
+    let (version, prefix) = if header.len() + 1 + ALIGN < 1 << 16 { (1, 10) } else { (2, 12) };
+    let end = (prefix + header.len() + 1).next_multiple_of(ALIGN);
+    header.push_str(&" ".repeat(end - prefix - header.len() - 1));
+    header.push('\n');
+    out.write_all(MAGIC)?;
+    out.write_all(&[version, 0])?;
+    match version {
+        1 => out.write_all(&(header.len() as u16).to_le_bytes())?,
+        _ => out.write_all(&(header.len() as u32).to_le_bytes())?,
+    }
+    out.write_all(header.as_bytes())?;
+    let mut elements = Elements::new(array.view(), fortran_order);
+    match elements.contiguous() {
+        Some(bytes) => out.write_all(bytes),
+        None => io::copy(&mut elements, out).map(|_| ()),
+    }
+}
+
+/// The bytes of an array in C or Fortran order, as a stream.
+struct Elements<'a, A> {
+    array: ArrayViewD<'a, A>,
+    next: Option<ndarray::iter::Iter<'a, A, ndarray::IxDyn>>,
+    gathered: Vec<A>,
+    /// Bytes of `gathered`, or of the whole array when it lies in order, that were given out.
+    given: usize,
+}
+
+impl<'a, A: Element> Elements<'a, A> {
+    fn new(array: ArrayViewD<'a, A>, fortran_order: bool) -> Self {
+        let array = if fortran_order { array.reversed_axes() } else { array };
+        let next = (!array.is_standard_layout()).then(|| array.clone().into_iter());
+        Self { array, next, gathered: Vec::new(), given: 0 }
+    }
+
+    /// All bytes, if they lie in order.
+    fn contiguous(&self) -> Option<&'a [u8]> {
+        if self.next.is_some() { None } else { self.array.to_slice().map(A::bytes) }
+    }
+}
+
+impl<A: Element> Read for Elements<'_, A> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let bytes = match (&mut self.next, self.array.to_slice()) {
+            (None, Some(slice)) => A::bytes(slice),
+            (next, _) => {
+                if self.given == size_of_val(self.gathered.as_slice()) {
+                    self.gathered.clear();
+                    let count = (GATHER / size_of::<A>()).max(1);
+                    self.gathered.extend(next.iter_mut().flatten().take(count));
+                    self.given = 0;
+                }
+                A::bytes(&self.gathered)
+            }
+        };
+        let rest = &bytes[self.given..];
+        let taken = rest.len().min(buf.len());
+        buf[..taken].copy_from_slice(&rest[..taken]);
+        self.given += taken;
+        Ok(taken)
+    }
+}
+
+/// Whether a sample gets so much smaller that compression is worth its time.
+#[cfg(feature = "blosc")]
+fn blosc_pays<A: Element>(array: &ArrayViewD<'_, A>, wanted: super::Compression) -> io::Result<bool> {
+    /// Smaller arrays are not worth a frame's header.
+    const SMALLEST: usize = 32 << 10;
+    const SAMPLES: usize = 4;
+    const SAMPLE: usize = 64 << 10;
+    let threshold = match wanted {
+        super::Compression::Never => return Ok(false),
+        super::Compression::Auto => 0.75,
+        super::Compression::Small => 0.97,
+    };
+    let bytes = array.len() * size_of::<A>();
+    if bytes < SMALLEST || array.ndim() > super::b2nd::MAX_NDIM {
+        return Ok(false);
+    }
+    let mut compressor = super::blosc::Compressor::new(size_of::<A>(), SAMPLE)?;
+    let mut compressed = Vec::new();
+    let (mut before, mut after) = (0, 0);
+    let mut elements = Elements::new(array.view(), false);
+    let mut sample = |part: &[u8]| {
+        compressor.compress(part, &mut compressed)?;
+        before += part.len();
+        after += compressed.len();
+        io::Result::Ok(())
+    };
+    match elements.contiguous() {
+        // From the whole length of the array: its beginning may be unlike the rest.
+        Some(all) => {
+            for i in 0..SAMPLES {
+                let start = (all.len() - SAMPLE.min(all.len())) / (SAMPLES - 1) * i;
+                let start = start - start % size_of::<A>();
+                sample(&all[start..(start + SAMPLE).min(all.len())])?;
+            }
+        }
+        None => {
+            let mut part = Vec::with_capacity(SAMPLE);
+            elements.by_ref().take((SAMPLES * SAMPLE) as u64).read_to_end(&mut part)?;
+            sample(&part)?;
+        }
+    }
+    Ok((after as f64) < before as f64 * threshold)
+}
+
+/// Reads what the array's file says of it, and checks that the file can hold so much.
+pub(crate) fn read_layout(input: &mut Decoder) -> Result<Layout> {
+    match input.format() {
+        "npy" => read_header(input).map_err(|error| Error::io("the NPY header makes no sense", error)),
+        #[cfg(feature = "blosc")]
+        "b2nd" => {
+            let header = super::b2nd::read_header(&**input.payload())
+                .map_err(|error| Error::io("the Blosc2 frame makes no sense", error))?;
+            let fortran_order = input.fact("order").and_then(|order| order.as_str()) == Some("F");
+            let (dtype, shape) = (header.dtype.clone(), header.shape.clone());
+            Ok(Layout { dtype, shape, fortran_order, swapped: false, place: Place::Blosc(Box::new(header)) })
+        }
+        other => Err(Error::unsupported(format!("this build cannot read arrays of the format {other:?}"))),
+    }
+}
+
+fn read_header(input: &mut Decoder) -> io::Result<Layout> {
+    let wrong = |what: &str| io::Error::new(io::ErrorKind::InvalidData, what);
+    let mut start = [0; 8];
+    input.seek(SeekFrom::Start(0))?;
+    input.read_exact(&mut start)?;
+    if start[..6] != *MAGIC {
+        return Err(wrong("it does not begin as an NPY file does"));
+    }
+    let len = match start[6] {
+        1 => {
+            let mut len = [0; 2];
+            input.read_exact(&mut len)?;
+            u16::from_le_bytes(len).into()
+        }
+        2 | 3 => {
+            let mut len = [0; 4];
+            input.read_exact(&mut len)?;
+            u32::from_le_bytes(len) as usize
+        }
+        _ => return Err(wrong("its version is unknown")),
+    };
+    if len > MAX_HEADER {
+        return Err(wrong("it is too long"));
+    }
+    let mut text = vec![0; len];
+    input.read_exact(&mut text)?;
+    let text = String::from_utf8(text).map_err(|_| wrong("it is no text"))?;
+    let (descr, fortran_order, shape) = parse_header(&text).ok_or_else(|| wrong("it is no description of an array"))?;
+    let swapped = descr.starts_with('>');
+    let dtype = match (descr.get(..1), descr.get(1..)) {
+        // The order of single bytes has several names.
+        (Some("<" | "=" | "|" | ">"), Some(kind @ ("b1" | "i1" | "u1"))) => format!("|{kind}"),
+        (Some("<" | "=" | ">"), Some(kind)) => format!("<{kind}"),
+        _ => {
+            return Err(io::Error::new(io::ErrorKind::Unsupported, format!("arrays of dtype {descr:?} cannot be read")));
+        }
+    };
+    let offset = input.stream_position()?;
+    let layout = Layout { dtype, shape, fortran_order, swapped, place: Place::Npy(offset) };
+    let bytes = layout.itemsize().zip(layout.elements()).and_then(|(size, count)| size.checked_mul(count));
+    // `np.load` steps over what follows the elements, and so does this.
+    if bytes.is_none_or(|bytes| bytes as u64 > input.stored_len() - offset) {
+        return Err(wrong("the file is too short for the array"));
+    }
+    Ok(layout)
+}
+
+/// Reads the literal of a Python dictionary, as far as NPY headers go.
+fn parse_header(text: &str) -> Option<(String, bool, Vec<usize>)> {
+    let (mut descr, mut order, mut shape) = (None, None, None);
+    let mut rest = text.trim().strip_prefix('{')?.trim_start();
+    while !rest.starts_with('}') {
+        let quote = rest.chars().next().filter(|c| matches!(c, '\'' | '"'))?;
+        let (name, after) = rest[1..].split_once(quote)?;
+        let value = after.trim_start().strip_prefix(':')?.trim_start();
+        rest = match name {
+            "descr" => {
+                let quote = value.chars().next().filter(|c| matches!(c, '\'' | '"'))?;
+                let (text, after) = value[1..].split_once(quote)?;
+                descr = Some(text.to_owned());
+                after
+            }
+            "fortran_order" => {
+                let (flag, after) = match value.strip_prefix("True") {
+                    Some(after) => (true, after),
+                    None => (false, value.strip_prefix("False")?),
+                };
+                order = Some(flag);
+                after
+            }
+            "shape" => {
+                let (lens, after) = value.strip_prefix('(')?.split_once(')')?;
+                // Python 2 wrote long integers with an L.
+                let lens = lens.split(',').map(|len| len.trim().trim_end_matches('L')).filter(|len| !len.is_empty());
+                shape = Some(lens.map(str::parse).collect::<std::result::Result<_, _>>().ok()?);
+                after
+            }
+            _ => return None,
+        };
+        rest = rest.trim_start();
+        rest = rest.strip_prefix(',').unwrap_or(rest).trim_start();
+    }
+    rest.strip_prefix('}')?.trim().is_empty().then_some(())?;
+    Some((descr?, order?, shape?))
+}
+
+/// Reads the elements, in the order that the layout says.
+pub(crate) fn read_elements<A: Element>(input: &mut Decoder, layout: &Layout) -> Result<Vec<A>> {
+    let len = layout.elements().ok_or_else(|| Error::damaged("the array has more elements than memory can"))?;
+    let cannot_read = |error| Error::io("cannot read the array", error);
+    match &layout.place {
+        Place::Npy(offset) => {
+            input.seek(SeekFrom::Start(*offset)).map_err(cannot_read)?;
+            let read = A::read(len, &mut |bytes| {
+                input.read_exact(bytes)?;
+                if layout.swapped {
+                    swap(bytes, &layout.dtype);
+                }
+                Ok(())
+            });
+            read.map_err(cannot_read)
+        }
+        #[cfg(feature = "blosc")]
+        Place::Blosc(header) => {
+            if header.bytes() != len.saturating_mul(size_of::<A>()) {
+                return Err(Error::damaged("the frame's element size is not that of its dtype"));
+            }
+            let source = &**input.payload();
+            let read = A::read(len, &mut |bytes| match layout.fortran_order {
+                false => header.read_into(source, bytes),
+                true => read_transposed(header, source, size_of::<A>(), bytes),
+            });
+            read.map_err(cannot_read)
+        }
+    }
+}
+
+/// Turns big endian numbers round; of complex numbers each part.
+fn swap(bytes: &mut [u8], dtype: &str) {
+    let size: usize = dtype.get(2..).and_then(|size| size.parse().ok()).unwrap_or(1);
+    let size = if dtype.contains('c') { size / 2 } else { size };
+    for number in bytes.chunks_exact_mut(size.max(1)) {
+        number.reverse();
+    }
+}
+
+/// Scatters elements that come in C order to where they lie in Fortran order.
+#[cfg(feature = "blosc")]
+fn read_transposed(
+    header: &super::b2nd::Header,
+    source: &dyn super::ReadAt,
+    size: usize,
+    out: &mut [u8],
+) -> io::Result<()> {
+    let shape = header.shape.clone();
+    let strides: Vec<usize> = shape
+        .iter()
+        .scan(size, |stride, &len| {
+            let this = *stride;
+            *stride *= len;
+            Some(this)
+        })
+        .collect();
+    header.for_each_run(source, &mut |start, run| {
+        let mut index = unravel(start / size, &shape);
+        let mut target: usize = index.iter().zip(&strides).map(|(i, stride)| i * stride).sum();
+        for element in run.chunks_exact(size) {
+            out[target..target + size].copy_from_slice(element);
+            // Step to the next index in C order.
+            for axis in (0..shape.len()).rev() {
+                index[axis] += 1;
+                target += strides[axis];
+                if index[axis] < shape[axis] {
+                    break;
+                }
+                target -= index[axis] * strides[axis];
+                index[axis] = 0;
+            }
+        }
+        Ok(())
+    })
+}
+
+#[cfg(feature = "blosc")]
+fn unravel(mut flat: usize, shape: &[usize]) -> Vec<usize> {
+    let mut index = vec![0; shape.len()];
+    for (i, &len) in index.iter_mut().zip(shape).rev() {
+        *i = flat % len.max(1);
+        flat /= len.max(1);
+    }
+    index
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn headers_of_other_writers() {
+        let parsed = |text| parse_header(text).map(|(descr, order, shape)| (descr, order, shape));
+        let numpy = parsed("{'descr': '<f8', 'fortran_order': False, 'shape': (3, 4), }   \n");
+        assert_eq!(numpy, Some(("<f8".into(), false, vec![3, 4])));
+        let dense = parsed("{\"shape\":(5L,),\"fortran_order\":True,\"descr\":\"|u1\"}");
+        assert_eq!(dense, Some(("|u1".into(), true, vec![5])));
+        assert_eq!(parsed("{'descr': '<f8', 'fortran_order': False, 'shape': ()}").unwrap().2, Vec::<usize>::new());
+        for wrong in [
+            "",
+            "{",
+            "{}",
+            "{'descr': '<f8'}",
+            "{'descr': '<f8', 'fortran_order': Maybe, 'shape': ()}",
+            "{'descr': '<f8', 'fortran_order': True, 'shape': (-1,)}",
+            "{'descr': '<f8', 'fortran_order': True, 'shape': (99999999999999999999999,)}",
+            "{'descr': [('a', '<f8')], 'fortran_order': True, 'shape': (1,)}",
+            "{'descr': '<f8', 'fortran_order': True, 'shape': (1,)} x",
+            "{é",
+        ] {
+            assert_eq!(parsed(wrong), None, "{wrong}");
+        }
+    }
+}

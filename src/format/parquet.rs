@@ -1,0 +1,107 @@
+//! Arrow record batches as Parquet, written and read as a stream.
+
+use std::io::{self, Read};
+use std::sync::Arc;
+
+use arrow_array::RecordBatch;
+use arrow_schema::SchemaRef;
+use bytes::Bytes;
+use parquet::arrow::ArrowWriter;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::basic::{Compression as Codec, ZstdLevel};
+use parquet::errors::ParquetError;
+use parquet::file::properties::WriterProperties;
+use parquet::file::reader::{ChunkReader, Length};
+
+use super::{Compression, Decoder, Encoder, Format, Payload, ROW_GROUP_BYTES, ReadAt};
+use crate::error::{Error, ErrorKind, Result};
+
+/// Rows of a batch that is read.
+const BATCH_ROWS: usize = 64 << 10;
+
+pub(crate) fn encode(schema: &SchemaRef, batches: &[RecordBatch], size: usize, out: &mut Encoder) -> Result<Format> {
+    let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
+    out.describe("rows", rows);
+    let columns: serde_json::Map<_, _> =
+        schema.fields().iter().map(|field| (field.name().clone(), field.data_type().to_string().into())).collect();
+    out.describe("columns", columns);
+    let codec = match out.compression() {
+        Compression::Never => Codec::LZ4_RAW,
+        Compression::Auto | Compression::Small => Codec::ZSTD(ZstdLevel::default()),
+    };
+    let group = (ROW_GROUP_BYTES / (size / rows.max(1)).max(1)).clamp(1024, 1 << 20);
+    let properties =
+        WriterProperties::builder().set_compression(codec).set_max_row_group_row_count(Some(group)).build();
+    let write = || {
+        let mut writer = ArrowWriter::try_new(&mut *out, schema.clone(), Some(properties))?;
+        for batch in batches {
+            writer.write(batch)?;
+        }
+        writer.close()
+    };
+    write().map_err(|error| parquet_error("cannot write the frame", ErrorKind::Unsupported, error))?;
+    Ok(Format::new("parquet", "parquet"))
+}
+
+pub(crate) fn decode(input: &mut Decoder) -> Result<(SchemaRef, Vec<RecordBatch>)> {
+    let damaged = |error| parquet_error("cannot read the frame", ErrorKind::Damaged, error);
+    let builder = ParquetRecordBatchReaderBuilder::try_new(Source(input.payload().clone())).map_err(damaged)?;
+    let schema = builder.schema().clone();
+    let reader = builder.with_batch_size(BATCH_ROWS).build().map_err(damaged)?;
+    let batches = reader
+        .map(|batch| batch.map_err(|error| Error::damaged("cannot read the frame").with_source(error.to_string())))
+        .collect::<Result<_>>()?;
+    Ok((schema, batches))
+}
+
+/// An error of ours that went through the library comes out as it went in.
+fn parquet_error(message: &str, kind: ErrorKind, error: ParquetError) -> Error {
+    match error {
+        ParquetError::External(inner) => match inner.downcast::<io::Error>() {
+            Ok(io) => Error::io(message, *io),
+            Err(other) => Error::new(kind, message).with_source(other),
+        },
+        other => Error::new(kind, message).with_source(other),
+    }
+}
+
+/// A payload as the `parquet` crate reads it.
+struct Source(Arc<Payload>);
+
+impl Length for Source {
+    fn len(&self) -> u64 {
+        self.0.len()
+    }
+}
+
+impl ChunkReader for Source {
+    type T = From;
+
+    fn get_read(&self, start: u64) -> parquet::errors::Result<From> {
+        Ok(From { payload: self.0.clone(), position: start.min(self.0.len()) })
+    }
+
+    fn get_bytes(&self, start: u64, length: usize) -> parquet::errors::Result<Bytes> {
+        if start.checked_add(length as u64).is_none_or(|end| end > self.0.len()) {
+            return Err(ParquetError::EOF("a column lies outside the file".to_owned()));
+        }
+        let mut bytes = vec![0; length];
+        self.0.read_exact_at(&mut bytes, start)?;
+        Ok(bytes.into())
+    }
+}
+
+/// Reads a payload from a position on.
+pub(crate) struct From {
+    payload: Arc<Payload>,
+    position: u64,
+}
+
+impl Read for From {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let n = buf.len().min((self.payload.len() - self.position) as usize);
+        self.payload.read_exact_at(&mut buf[..n], self.position)?;
+        self.position += n as u64;
+        Ok(n)
+    }
+}

@@ -1,0 +1,230 @@
+//! Frames of polars.
+
+use std::collections::HashSet;
+use std::io;
+
+use polars_arrow::array::{
+    Array, BinaryArray, BinaryViewArrayGeneric, BooleanArray, DictionaryArray, FixedSizeBinaryArray,
+    FixedSizeListArray, ListArray, MapArray, PrimitiveArray, StructArray, Utf8Array, ViewType,
+};
+use polars_arrow::bitmap::Bitmap;
+use polars_arrow::datatypes::PhysicalType;
+use polars_arrow::match_integer_type;
+use polars_buffer::Buffer;
+use polars_core::frame::DataFrame;
+use polars_core::frame::column::Column;
+use polars_core::prelude::PolarsError;
+use polars_io::SerReader;
+use polars_io::parquet::read::ParquetReader;
+use polars_io::parquet::write::{ParquetCompression, ParquetWriter};
+
+use super::{Kind, Value};
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::{Compression, Decoder, Encoder, Format, ROW_GROUP_BYTES};
+
+/// Any frame can be read as any type of frame: the file is the same.
+pub(super) const STORED_NAME: &str = "Frame";
+
+impl Value for DataFrame {
+    const KIND: Kind = Kind::Frame;
+
+    fn type_name() -> String {
+        "DataFrame".to_owned()
+    }
+
+    fn stored_name(&self) -> String {
+        STORED_NAME.to_owned()
+    }
+
+    fn reads(stored_name: &str) -> bool {
+        stored_name == STORED_NAME
+    }
+
+    fn size(&self) -> usize {
+        let mut size = Size::default();
+        for column in self.columns() {
+            match column {
+                Column::Series(series) => series.chunks().iter().for_each(|chunk| size.array(&**chunk)),
+                // One value that stands for a whole column.
+                Column::Scalar(_) => size.total += size_of::<Column>(),
+            }
+        }
+        size_of::<Self>() + self.width() * size_of::<Column>() + size.total
+    }
+
+    fn check(&self) -> Result<()> {
+        // What the writer refuses it refuses by the schema alone.
+        match ParquetWriter::new(io::sink()).batched(self.schema()) {
+            Ok(_) => Ok(()),
+            Err(error) => {
+                Err(Error::unsupported("Parquet cannot carry a column of this frame").with_source(text(error)))
+            }
+        }
+    }
+
+    fn encode(&self, out: &mut Encoder) -> Result<Format> {
+        out.describe("rows", self.height());
+        let columns: serde_json::Map<_, _> =
+            self.schema().iter().map(|(name, dtype)| (name.to_string(), dtype.to_string().into())).collect();
+        out.describe("columns", columns);
+        let compression = match out.compression() {
+            Compression::Never => ParquetCompression::Lz4Raw,
+            Compression::Auto | Compression::Small => ParquetCompression::Zstd(None),
+        };
+        let row_bytes = Value::size(self) / self.height().max(1);
+        let rows = (ROW_GROUP_BYTES / row_bytes.max(1)).clamp(1024, 512 * 512);
+        let writer = ParquetWriter::new(&mut *out).with_compression(compression).with_row_group_size(Some(rows));
+        writer.finish(&mut self.clone()).map_err(|error| polars_error("cannot write the frame", error))?;
+        Ok(Format::new("parquet", "parquet"))
+    }
+
+    fn decode(input: &mut Decoder) -> Result<Self> {
+        let rows = input.fact("rows").and_then(serde_json::Value::as_u64);
+        let bytes = io::Cursor::new(input.read_to_vec()?);
+        let frame = ParquetReader::new(bytes).finish().map_err(|error| match error {
+            PolarsError::IO { .. } => polars_error("cannot read the frame", error),
+            _ => Error::damaged("the bytes are no Parquet that polars can read").with_source(text(error)),
+        })?;
+        match rows {
+            // A file without columns has no rows of its own.
+            Some(rows) if frame.width() == 0 => {
+                Self::new(rows as usize, Vec::new()).map_err(|error| polars_error("cannot read the frame", error))
+            }
+            _ => Ok(frame),
+        }
+    }
+}
+
+/// Polars' errors are told by their text: their type may not cross the boundary of its version.
+fn text(error: PolarsError) -> String {
+    error.to_string()
+}
+
+fn polars_error(message: &str, error: PolarsError) -> Error {
+    match error {
+        PolarsError::IO { error, .. } => Error::io(message, io::Error::new(error.kind(), error.to_string())),
+        other => Error::new(ErrorKind::Unsupported, message).with_source(text(other)),
+    }
+}
+
+/// Adds up the memory of buffers, each once, however many columns share it.
+#[derive(Default)]
+struct Size {
+    seen: HashSet<usize>,
+    total: usize,
+}
+
+impl Size {
+    fn buffer<T>(&mut self, buffer: &Buffer<T>) {
+        if self.seen.insert(buffer.storage_ptr() as usize) {
+            // All that the buffer keeps alive, not just the part that it shows.
+            let whole = buffer.clone().expand_end_to_storage();
+            self.total += (whole.offset() + whole.len()) * size_of::<T>();
+        }
+    }
+
+    fn bitmap(&mut self, bitmap: &Bitmap) {
+        self.buffer(&bitmap.as_buffer().0);
+    }
+
+    fn views<V: ViewType + ?Sized>(&mut self, array: &BinaryViewArrayGeneric<V>) {
+        self.buffer(array.views());
+        for data in array.data_buffers().iter() {
+            self.buffer(data);
+        }
+    }
+
+    fn array(&mut self, array: &dyn Array) {
+        if let Some(validity) = array.validity() {
+            self.bitmap(validity);
+        }
+        /// The array as the type that its physical type stands for.
+        macro_rules! with {
+            ($type:ty, $array:ident => $do:expr) => {
+                if let Some($array) = array.as_any().downcast_ref::<$type>() {
+                    $do
+                }
+            };
+        }
+        match array.dtype().to_physical_type() {
+            PhysicalType::Null => {}
+            PhysicalType::Boolean => with!(BooleanArray, array => self.bitmap(array.values())),
+            PhysicalType::Primitive(_) => {
+                macro_rules! primitive {
+                    ($($type:ty)*) => {$( with!(PrimitiveArray<$type>, array => self.buffer(array.values())); )*};
+                }
+                primitive!(i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 polars_utils::float16::pf16);
+            }
+            PhysicalType::Binary => with!(BinaryArray<i32>, array => {
+                self.buffer(array.values());
+                self.buffer(array.offsets().buffer());
+            }),
+            PhysicalType::LargeBinary => with!(BinaryArray<i64>, array => {
+                self.buffer(array.values());
+                self.buffer(array.offsets().buffer());
+            }),
+            PhysicalType::Utf8 => with!(Utf8Array<i32>, array => {
+                self.buffer(array.values());
+                self.buffer(array.offsets().buffer());
+            }),
+            PhysicalType::LargeUtf8 => with!(Utf8Array<i64>, array => {
+                self.buffer(array.values());
+                self.buffer(array.offsets().buffer());
+            }),
+            PhysicalType::FixedSizeBinary => with!(FixedSizeBinaryArray, array => self.buffer(array.values())),
+            PhysicalType::BinaryView => with!(BinaryViewArrayGeneric<[u8]>, array => self.views(array)),
+            PhysicalType::Utf8View => with!(BinaryViewArrayGeneric<str>, array => self.views(array)),
+            PhysicalType::List => with!(ListArray<i32>, array => {
+                self.buffer(array.offsets().buffer());
+                self.array(&**array.values());
+            }),
+            PhysicalType::LargeList => with!(ListArray<i64>, array => {
+                self.buffer(array.offsets().buffer());
+                self.array(&**array.values());
+            }),
+            PhysicalType::FixedSizeList => with!(FixedSizeListArray, array => self.array(&**array.values())),
+            PhysicalType::Struct => with!(StructArray, array => {
+                array.values().iter().for_each(|field| self.array(&**field));
+            }),
+            PhysicalType::Map => with!(MapArray, array => {
+                self.buffer(array.offsets().buffer());
+                self.array(&**array.field());
+            }),
+            PhysicalType::Dictionary(integer) => match_integer_type!(integer, |$T| {
+                with!(DictionaryArray<$T>, array => {
+                    self.buffer(array.keys().values());
+                    self.array(&**array.values());
+                })
+            }),
+            // No polars column is a union.
+            PhysicalType::Union => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use polars_core::df;
+    use polars_core::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn sizes_are_exact_and_shared_buffers_count_once() {
+        let overhead = |width: usize| size_of::<DataFrame>() + width * size_of::<Column>();
+        let numbers: Vec<f64> = (0..1000).map(f64::from).collect();
+        let frame = df!("x" => numbers).unwrap();
+        assert_eq!(Value::size(&frame), 8000 + overhead(1));
+
+        let mut twice = frame.clone();
+        twice.with_column(frame.column("x").unwrap().clone().with_name("y".into())).unwrap();
+        assert_eq!(Value::size(&twice), 8000 + overhead(2));
+
+        // A slice keeps the whole buffer alive.
+        assert_eq!(Value::size(&frame.slice(10, 5)), 8000 + overhead(1));
+
+        let long = "a string that is too long to be kept in a view";
+        let text = df!("s" => [long, "short"]).unwrap();
+        assert!(Value::size(&text) >= 32 + long.len() + overhead(1));
+    }
+}
