@@ -1,5 +1,49 @@
 //! A dictionary that spills: arrays, dataframes and plain values in memory under a budget, the rest in open files.
-#![doc = ""]
+//!
+//! A [`Chest`] feels like a `HashMap`. What does not fit into its budget goes to a directory, one file a value: Parquet
+//! for frames, NPY or Blosc2 for arrays, compressed bincode for serde types. Any later run, other process and other tool
+//! reads them.
+//!
+//! ```
+//! use icechest::Chest;
+//!
+//! # let parent = tempfile::tempdir()?;
+//! # let dir = parent.path().join("chest");
+//! let chest = Chest::builder().budget("1MiB").open(&dir)?;
+//! for i in 0..10 {
+//!     chest.insert(("part", i), vec![i as f64; 50_000])?; // 400 kB each, so most of them spill
+//! }
+//! assert!(chest.stats()?.resident_bytes <= 1 << 20);
+//! assert_eq!(chest.get::<Vec<f64>>(("part", 3))?[0], 3.0);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Where to look
+//!
+//! - [`Chest`]: the dictionary; [`Builder`]: its settings.
+//! - [`Key`]: what names a value; [`Digest`]: keys by the content of files and folders.
+//! - [`Value`] and [`Plain`]: what can be stored, and how to add types of your own.
+//! - [`Policy`] and [`Budget`]: what stays in memory, and how much.
+//! - [`Error`]: what went wrong, and what to do.
+//!
+//! # Guarantees
+//!
+//! Strong, that is, they hold whenever a call has returned:
+//! - A value that was inserted is there until it is removed. When it cannot be written it stays in memory.
+//! - What `get` returns is what was inserted last in this process, or published last by any. Stored bytes are verified
+//!   by a 128-bit checksum before they are decoded.
+//!
+//! Eventual:
+//! - Other processes see a value once it is published: in moments, or when [`flush`](Chest::flush) returns.
+//!
+//! Memory beyond the budget: values that you hold and that do not fit; for each thread that reads or writes a file, up
+//! to 20 MiB of buffers, and the row group of a frame that is being written (about 16 MiB); the catalog's cache of 2 MiB.
+//!
+//! # Features
+//!
+//! `polars`, `arrow`, `ndarray` and `blosc` (all on by default) bring in the types of those crates; `zstd` compresses
+//! plain values further and comes with the first two. Without any, the core holds plain values.
+
 mod builder;
 mod chest;
 mod disk;
@@ -21,6 +65,14 @@ pub use icechest_macros::Plain;
 pub use info::{Info, Stats};
 pub use key::{Digest, Key};
 pub use memory::{Budget, Coldest, Largest, Lfu, Lru, Mru, Policy, Random, Rank, Usage};
+/// The version of polars whose `DataFrame` a chest holds.
+#[cfg(feature = "polars")]
+pub use polars_core as polars;
 #[cfg(feature = "ndarray")]
 pub use value::{AnyArray, Element};
 pub use value::{IntoValue, Kind, Plain, Value};
+
+/// The README's snippets are tests.
+#[cfg(all(doctest, feature = "polars", feature = "ndarray"))]
+#[doc = include_str!("../README.md")]
+struct Readme;

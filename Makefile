@@ -1,0 +1,35 @@
+# `make demo` shows what icechest does on real data; `make test` runs every test. They share one build.
+
+CARGO ?= cargo
+PYTHON ?= python3
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+VENV := $(TARGET)/python
+REQUIREMENTS := tests/python/requirements.txt
+
+.PHONY: demo test build python lint clean
+
+demo: build
+	$(TARGET)/debug/icechest demo
+
+test: build python
+	ICECHEST_PYTHON="$(abspath $(VENV))/bin/python" $(CARGO) test --workspace
+
+# All features and all targets at once: with other selections Cargo would compile polars a second time.
+build:
+	@echo "Building; the first time this compiles polars and takes about 15 minutes on two cores."
+	$(CARGO) build --workspace --all-targets
+
+# The readers that the files are tested with: numpy, pyarrow, polars, pandas, blosc2.
+python: $(VENV)/ready
+
+$(VENV)/ready: $(REQUIREMENTS)
+	$(PYTHON) -m venv $(VENV) || $(PYTHON) -m virtualenv $(VENV)
+	$(VENV)/bin/python -m pip install --disable-pip-version-check --progress-bar off -r $(REQUIREMENTS)
+	touch $@
+
+lint:
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+
+clean:
+	$(CARGO) clean
