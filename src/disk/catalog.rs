@@ -2,11 +2,12 @@
 
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, Row as SqlRow, TransactionBehavior, params};
 use twox_hash::XxHash3_64;
 
+use super::wal_index::WalIndex;
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::Key;
 use crate::value::Kind;
@@ -40,8 +41,11 @@ const SCHEMA: &str = "
     CREATE INDEX entries_by_hash ON entries (hash);
 ";
 
-const COLUMNS: &str = "version, key, kind, type, format, bytes, stored_bytes, payload, label_at, checksums, created_ns, \
-                       about, file";
+const SELECT_ALL: &str = "SELECT version, key, kind, type, format, bytes, stored_bytes, payload, label_at, checksums, \
+                          created_ns, about, file FROM entries ORDER BY version";
+
+const SELECT_ONE: &str = "SELECT version, NULL, kind, type, format, bytes, stored_bytes, payload, label_at, checksums, \
+                          created_ns, about, file, inline FROM entries WHERE hash = ?1 AND key = ?2";
 
 /// What the catalog knows of a published value.
 #[derive(Clone, Debug)]
@@ -70,14 +74,16 @@ pub(crate) struct Row {
 pub(crate) struct Catalog {
     writer: Mutex<Connection>,
     reader: Mutex<Connection>,
+    /// Of the reader's connection, which is closed only when the catalog is dropped.
+    wal_index: Option<WalIndex>,
 }
 
 impl Catalog {
     /// Makes a new catalog, or opens one that another process made at the same time.
     pub(crate) fn create(path: &Path, durable: bool) -> Result<Self> {
-        let writer = connect(path, durable, OpenFlags::SQLITE_OPEN_CREATE)?;
-        let make = || {
-            let transaction = writer.unchecked_transaction()?;
+        let mut writer = connect(path, durable, OpenFlags::SQLITE_OPEN_CREATE)?;
+        let mut make = || {
+            let transaction = writer.transaction_with_behavior(TransactionBehavior::Immediate)?;
             let version: i64 = transaction.query_row("PRAGMA user_version", [], |row| row.get(0))?;
             if version == 0 {
                 transaction.execute_batch(SCHEMA)?;
@@ -102,7 +108,11 @@ impl Catalog {
             return Err(Error::damaged("the catalog is not one of this format"));
         }
         let reader = connect(path, durable, OpenFlags::empty())?;
-        Ok(Self { writer: Mutex::new(writer), reader: Mutex::new(reader) })
+        // SQLite opens its log at the first read.
+        reader.query_row("SELECT count(*) FROM entries WHERE version < 0", [], |_| Ok(())).map_err(sql_error)?;
+        // SAFETY: the connection lives as long as the catalog, and nobody else has the index.
+        let wal_index = unsafe { WalIndex::of(&reader) };
+        Ok(Self { writer: Mutex::new(writer), reader: Mutex::new(reader), wal_index })
     }
 
     fn reader(&self) -> MutexGuard<'_, Connection> {
@@ -114,12 +124,17 @@ impl Catalog {
         self.writer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// A number that differs after every commit of any process, if that can be told without a query.
+    pub(crate) fn stamp(&self) -> Option<u128> {
+        self.wal_index.as_ref().map(WalIndex::stamp)
+    }
+
     /// The row of a key, with the bytes of a small value.
     pub(crate) fn find(&self, key: &Key) -> Result<Option<Row>> {
-        let sql = format!("SELECT {COLUMNS}, inline FROM entries WHERE hash = ?1 AND key = ?2");
         let reader = self.reader();
-        let mut statement = reader.prepare_cached(&sql).map_err(sql_error)?;
-        let found = statement.query_row(params![hash(key), key.canonical()], |row| Ok(parse(row, row.get(13)?)));
+        let mut statement = reader.prepare_cached(SELECT_ONE).map_err(sql_error)?;
+        let found =
+            statement.query_row(params![hash(key), key.canonical()], |row| Ok(parse(row, key.clone(), row.get(13)?)));
         found.optional().map_err(sql_error)?.transpose()
     }
 
@@ -134,9 +149,12 @@ impl Catalog {
     /// All rows in the order of their publication, without the bytes of small values.
     pub(crate) fn rows(&self) -> Result<Vec<Row>> {
         let reader = self.reader();
-        let sql = format!("SELECT {COLUMNS} FROM entries ORDER BY version");
-        let mut statement = reader.prepare_cached(&sql).map_err(sql_error)?;
-        let rows = statement.query_map([], |row| Ok(parse(row, None))).map_err(sql_error)?;
+        let mut statement = reader.prepare_cached(SELECT_ALL).map_err(sql_error)?;
+        let rows = statement.query_map([], |row| {
+            let canonical: String = row.get(1)?;
+            Ok(read_key(&canonical).and_then(|key| parse(row, key, None)))
+        });
+        let rows = rows.map_err(sql_error)?;
         rows.map(|row| row.map_err(sql_error)?).collect()
     }
 
@@ -245,7 +263,16 @@ fn connect(path: &Path, durable: bool, create: OpenFlags) -> Result<Connection> 
         connection.set_prepared_statement_cache_capacity(32);
         Ok(connection)
     };
-    open().map_err(|error| sql_error(error).with_path(path))
+    // While another process turns on WAL mode or closes the last connection, SQLite answers "busy" without waiting.
+    let began = Instant::now();
+    loop {
+        match open().map_err(sql_error) {
+            Err(error) if error.kind() == ErrorKind::Busy && began.elapsed() < BUSY_TIMEOUT => {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            opened => return opened.map_err(|error| error.with_path(path)),
+        }
+    }
 }
 
 /// Equal keys have equal hashes; the key itself decides.
@@ -258,31 +285,27 @@ fn read_key(canonical: &str) -> Result<Key> {
         .map_err(|error| Error::damaged("the catalog holds a malformed key").with_source(error))
 }
 
-fn parse(row: &SqlRow<'_>, inline: Option<Vec<u8>>) -> Result<Row> {
+fn parse(row: &SqlRow<'_>, key: Key, inline: Option<Vec<u8>>) -> Result<Row> {
+    let kind = row.get_ref(2).ok().and_then(|kind| kind.as_str().ok()).unwrap_or_default().parse()?;
     let read = || {
-        Ok((
-            row.get::<_, String>(1)?,
-            row.get::<_, String>(2)?,
-            Row {
-                version: row.get(0)?,
-                key: Key::from(""),
-                kind: Kind::Plain,
-                stored_name: row.get(3)?,
-                format: row.get(4)?,
-                bytes: row.get(5)?,
-                stored_bytes: row.get(6)?,
-                payload: row.get(7)?,
-                label_at: row.get(8)?,
-                checksums: row.get(9)?,
-                created_ns: row.get(10)?,
-                about: row.get(11)?,
-                file: row.get(12)?,
-                inline,
-            },
-        ))
+        Ok(Row {
+            version: row.get(0)?,
+            key,
+            kind,
+            stored_name: row.get(3)?,
+            format: row.get(4)?,
+            bytes: row.get(5)?,
+            stored_bytes: row.get(6)?,
+            payload: row.get(7)?,
+            label_at: row.get(8)?,
+            checksums: row.get(9)?,
+            created_ns: row.get(10)?,
+            about: row.get(11)?,
+            file: row.get(12)?,
+            inline,
+        })
     };
-    let (key, kind, row) = read().map_err(sql_error)?;
-    Ok(Row { key: read_key(&key)?, kind: kind.parse()?, ..row })
+    read().map_err(sql_error)
 }
 
 /// Tells full, busy and damaged from other failures of SQLite.

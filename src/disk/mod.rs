@@ -3,6 +3,7 @@
 mod catalog;
 mod label;
 mod temporary;
+mod wal_index;
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};

@@ -23,6 +23,9 @@ const ZSTD: &str = "bincode+zstd";
 /// So much of a value is compressed to see whether it pays.
 const SAMPLE: usize = 64 << 10;
 
+/// Shorter values are not compressed: what they save is less than a frame and its buffers cost.
+const SHORTEST: usize = 1 << 10;
+
 /// The fact that tells how long a compressed value is when it is not.
 const ENCODED: &str = "encoded";
 
@@ -35,16 +38,18 @@ pub(crate) fn encoded_len<T: Serialize>(value: &T) -> usize {
 }
 
 pub(crate) fn encode<T: Serialize>(value: &T, out: &mut Encoder) -> Result<Format> {
+    let sample = sample(value)?;
     let choice = match out.compression() {
         Compression::Never => RAW,
-        Compression::Auto if lz4_pays(value) => LZ4,
-        Compression::Auto => RAW,
+        _ if sample.len() < SHORTEST => RAW,
+        Compression::Auto if !lz4_pays(&sample) => RAW,
         Compression::Small if cfg!(feature = "zstd") => ZSTD,
-        Compression::Small => LZ4,
+        Compression::Auto | Compression::Small => LZ4,
     };
     let extension = match choice {
         LZ4 => {
-            let info = FrameInfo::new().block_size(BlockSize::Max1MB).content_checksum(true);
+            let block_size = if sample.len() < SAMPLE { BlockSize::Max64KB } else { BlockSize::Max1MB };
+            let info = FrameInfo::new().block_size(block_size).content_checksum(true);
             let mut lz4 = FrameEncoder::with_frame_info(info, &mut *out);
             let len = write(value, &mut lz4)?;
             lz4.finish().map_err(|error| cannot_write(error.into()))?;
@@ -59,12 +64,27 @@ pub(crate) fn encode<T: Serialize>(value: &T, out: &mut Encoder) -> Result<Forma
             out.describe(ENCODED, len);
             "bin.zst"
         }
+        // The sample is the whole value.
+        _ if sample.len() < SAMPLE => {
+            out.write_all(&sample).map_err(cannot_write)?;
+            "bin"
+        }
         _ => {
             write(value, out)?;
             "bin"
         }
     };
     Ok(Format::new(choice, extension))
+}
+
+/// The beginning of the encoding.
+fn sample<T: Serialize>(value: &T) -> Result<Vec<u8>> {
+    let mut sample = Prefix(Vec::new());
+    match write(value, &mut sample) {
+        Err(error) if sample.0.len() < SAMPLE => Err(error),
+        // Either all of it, or the error that the sample is full.
+        _ => Ok(sample.0),
+    }
 }
 
 fn write<T: Serialize>(value: &T, out: &mut impl Write) -> Result<usize> {
@@ -79,14 +99,10 @@ fn cannot_write(error: io::Error) -> Error {
 }
 
 /// Whether LZ4 makes the beginning of the value at least a tenth smaller.
-fn lz4_pays<T: Serialize>(value: &T) -> bool {
-    let mut sample = Prefix(Vec::new());
-    // Ends with an error when the sample is full.
-    let _ = bincode::serde::encode_into_std_write(value, &mut sample, CONFIG);
-    let raw = sample.0.len();
+fn lz4_pays(sample: &[u8]) -> bool {
     // The frame around the blocks takes some bytes too.
-    let framed = lz4_flex::block::compress(&sample.0).len() + 32;
-    framed < raw - raw / 10
+    let framed = lz4_flex::block::compress(sample).len() + 32;
+    framed < sample.len() - sample.len() / 10
 }
 
 struct Count(usize);

@@ -232,7 +232,10 @@ fn read_header(input: &mut Decoder) -> io::Result<Layout> {
         (Some("<" | "=" | "|" | ">"), Some(kind @ ("b1" | "i1" | "u1"))) => format!("|{kind}"),
         (Some("<" | "=" | ">"), Some(kind)) => format!("<{kind}"),
         _ => {
-            return Err(io::Error::new(io::ErrorKind::Unsupported, format!("arrays of dtype {descr:?} cannot be read")));
+            return Err(io::Error::new(
+                io::ErrorKind::Unsupported,
+                format!("arrays of dtype {descr:?} cannot be read"),
+            ));
         }
     };
     let offset = input.stream_position()?;

@@ -21,6 +21,8 @@ pub(crate) struct Resident {
     pub(crate) size: u64,
     /// The version in the directory; none for a dirty value.
     pub(crate) version: Option<i64>,
+    /// The catalog's stamp when the version was last found to be the newest.
+    pub(crate) checked: Option<u128>,
     /// Tells this value from the one that was here before under the same key.
     pub(crate) edition: u64,
     usage: Usage,
@@ -148,6 +150,13 @@ impl Residents {
         Some(resident)
     }
 
+    /// This edition was the newest at the time of this stamp of the catalog.
+    pub(crate) fn mark_checked(&mut self, key: &Key, edition: u64, stamp: Option<u128>) {
+        if let Some(resident) = self.by_key.get_mut(key).filter(|resident| resident.edition == edition) {
+            resident.checked = stamp;
+        }
+    }
+
     /// Makes a value resident, in place of an older one under the same key. Gives its edition.
     pub(crate) fn insert(&mut self, key: Key, value: Arc<dyn Stored>, size: u64, version: Option<i64>) -> u64 {
         let uses = self.remove(&key).map_or(0, |old| old.usage.uses);
@@ -159,7 +168,7 @@ impl Residents {
         let queue = if version.is_some() { &mut self.clean } else { &mut self.dirty };
         queue.insert(rank, edition);
         self.by_edition.insert(edition, key.clone());
-        self.by_key.insert(key, Resident { value, size, version, edition, usage, rank });
+        self.by_key.insert(key, Resident { value, size, version, checked: None, edition, usage, rank });
         self.take(size);
         edition
     }

@@ -31,8 +31,9 @@ impl KeyLock<'_> {
 
 impl Drop for KeyLock<'_> {
     fn drop(&mut self) {
-        self.store.state().busy.remove(&self.key);
-        self.store.changed.notify_all();
+        let mut state = self.store.state();
+        state.busy.remove(&self.key);
+        self.store.wake(&state);
     }
 }
 

@@ -16,7 +16,7 @@ use self::key_lock::{KeyLock, Work};
 use crate::disk::{Disk, Row};
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::Key;
-use crate::memory::Residents;
+use crate::memory::{Resident, Residents};
 use crate::value::{Kind, Stored, Value};
 
 /// A file may vanish between its row and its opening when the value is replaced; then the row is read again.
@@ -25,8 +25,10 @@ const FIND_ATTEMPTS: usize = 100;
 pub(crate) struct Store {
     pub(crate) disk: Disk,
     state: Mutex<State>,
-    /// Signals every change that a thread may wait for: a lock released, work to do, work done.
+    /// Signals every change that a thread may wait for: a lock released, work to do, work done. See `wake`.
     changed: Condvar,
+    /// Signals work for the background writer.
+    work: Condvar,
     /// Whether values are written as they come in, rather than when room is needed.
     writes_behind: bool,
 }
@@ -41,6 +43,8 @@ pub(crate) struct State {
     /// Dirty keys for the background writer.
     pending: VecDeque<Key>,
     closing: bool,
+    /// Threads that wait for a change.
+    waiting: usize,
 }
 
 /// What happened so far.
@@ -54,6 +58,15 @@ pub(crate) struct Counts {
     pub(crate) write_errors: u64,
 }
 
+/// A value that was found in memory.
+struct Found {
+    value: Arc<dyn Stored>,
+    version: Option<i64>,
+    checked: Option<u128>,
+    /// None for a value that is only held by a user.
+    edition: Option<u64>,
+}
+
 impl Store {
     pub(crate) fn new(disk: Disk, residents: Residents) -> Self {
         let writes_behind = !disk.is_temporary();
@@ -64,8 +77,9 @@ impl Store {
             writers: Vec::new(),
             pending: VecDeque::new(),
             closing: false,
+            waiting: 0,
         };
-        Self { disk, state: Mutex::new(state), changed: Condvar::new(), writes_behind }
+        Self { disk, state: Mutex::new(state), changed: Condvar::new(), work: Condvar::new(), writes_behind }
     }
 
     /// No code of a user runs while the state is locked, except `Policy::rank`; the state is sound after its panic.
@@ -73,8 +87,18 @@ impl Store {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn wait<'a>(&self, state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
-        self.changed.wait(state).unwrap_or_else(PoisonError::into_inner)
+    fn wait<'a>(&self, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+        state.waiting += 1;
+        let mut state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        state.waiting -= 1;
+        state
+    }
+
+    /// Wakes those who wait, if there are any: a signal that nobody hears costs a system call all the same.
+    fn wake(&self, state: &State) {
+        if state.waiting > 0 {
+            self.changed.notify_all();
+        }
     }
 
     /// Takes a value in. It is in the chest afterwards even if this returns an error, unless it cannot be stored at all;
@@ -122,7 +146,9 @@ impl Store {
         state.residents.insert(key.clone(), value, size, None);
         if self.writes_behind {
             state.pending.push_back(key);
-            self.changed.notify_all();
+            if state.pending.len() == 1 {
+                self.work.notify_one();
+            }
         }
     }
 
@@ -166,35 +192,66 @@ impl Store {
 
     /// A value in memory of just this type, if it is still the newest.
     fn hit<V: Value>(&self, key: &Key) -> Result<Option<Arc<V>>> {
-        let mut state = self.state();
-        let (value, version, edition) = match state.residents.get(key) {
-            Some(resident) => (resident.value.clone(), resident.version, Some(resident.edition)),
-            None => match state.residents.held(key) {
-                Some((value, version)) => (value, Some(version), None),
-                None => return Ok(None),
-            },
-        };
-        check_type::<V>(key, value.kind(), &value.stored_name())?;
-        let Ok(value) = value.into_any().downcast::<V>() else { return Ok(None) };
-        if let Some(version) = version.filter(|_| !self.disk.is_temporary()) {
-            drop(state);
-            let newest = self.disk.catalog().version(key)?;
-            state = self.state();
-            if newest != Some(version) {
-                // Another process replaced or removed it.
-                match edition {
-                    Some(edition) if state.residents.get(key).is_some_and(|now| now.edition == edition) => {
-                        drop(value);
-                        state.residents.remove(key);
-                    }
-                    _ => state.residents.release(key),
-                }
-                return Ok(None);
+        let Some(found) = self.look(key) else { return Ok(None) };
+        let Ok(value) = found.value.clone().into_any().downcast::<V>() else {
+            if self.is_newest(key, &found)? {
+                check_type::<V>(key, found.value.kind(), &found.value.stored_name())?;
             }
+            return Ok(None);
+        };
+        if !self.is_newest(key, &found)? {
+            return Ok(None);
         }
+        let mut state = self.state();
         state.residents.touch(key);
         state.counts.hits += 1;
         Ok(Some(value))
+    }
+
+    /// What memory has under a key.
+    fn look(&self, key: &Key) -> Option<Found> {
+        let state = self.state();
+        match state.residents.get(key) {
+            Some(Resident { value, version, checked, edition, .. }) => {
+                let edition = Some(*edition);
+                Some(Found { value: value.clone(), version: *version, checked: *checked, edition })
+            }
+            None => state.residents.held(key).map(|(value, version)| Found {
+                value,
+                version: Some(version),
+                checked: None,
+                edition: None,
+            }),
+        }
+    }
+
+    /// Whether no process has published another version since; if one has, memory forgets this one.
+    ///
+    /// Usually that takes a look at the catalog's stamp; a query only after somebody committed.
+    fn is_newest(&self, key: &Key, found: &Found) -> Result<bool> {
+        if found.version.is_none() || self.disk.is_temporary() {
+            return Ok(true);
+        }
+        let stamp = self.disk.catalog().stamp();
+        if stamp.is_some() && stamp == found.checked {
+            return Ok(true);
+        }
+        let newest = self.disk.catalog().version(key)?;
+        let mut state = self.state();
+        let edition = state.residents.get(key).map(|resident| resident.edition);
+        match (newest == found.version, edition) {
+            (true, _) => {
+                if let Some(edition) = found.edition {
+                    state.residents.mark_checked(key, edition, stamp);
+                }
+            }
+            // Another process replaced or removed it.
+            (false, Some(_)) if edition == found.edition => {
+                state.residents.remove(key);
+            }
+            (false, _) => state.residents.release(key),
+        }
+        Ok(newest == found.version)
     }
 
     /// Reads a value from the directory, unless it came into memory while this thread waited for the key's lock.
@@ -377,6 +434,9 @@ impl Store {
         if self.hit::<V>(key)?.is_some() {
             return Ok(true);
         }
+        let lock = self.lock_key(key)?;
+        // A resident of another type that can be read as this one goes the way through the directory.
+        self.publish(std::slice::from_ref(&lock))?;
         let Some(row) = self.disk.catalog().find(key)? else {
             return Err(Error::new(ErrorKind::NotFound, "no value has this key").with_key(key));
         };
@@ -387,7 +447,6 @@ impl Store {
                 return Ok(false);
             }
         }
-        let lock = self.lock_key(key)?;
         Ok(self.load::<V>(&lock)?.is_some())
     }
 

@@ -1,7 +1,10 @@
 //! Writing values to the directory: on demand, and behind the user's back.
 
+use std::collections::HashSet;
 use std::panic::{self, AssertUnwindSafe};
+use std::sync::PoisonError;
 use std::thread;
+use std::time::Duration;
 
 use super::key_lock::KeyLock;
 use super::{State, Store};
@@ -13,8 +16,14 @@ use crate::value::Stored;
 /// The background writer publishes at most so many values in one transaction.
 const BATCH: usize = 512;
 
-/// Takes a thread off the list of writers, also after a panic in a user's encoder.
-struct Writing<'a>(&'a Store);
+/// It waits so long for more values to publish together with the first.
+const LINGER: Duration = Duration::from_millis(5);
+
+/// A thread on the list of writers; it is taken off also after a panic in a user's encoder.
+///
+/// Who needs room waits for writers, and then for nobody: so a thread that locks several keys to publish them is on the
+/// list from before the first lock to after the last.
+pub(super) struct Writing<'a>(&'a Store);
 
 impl Drop for Writing<'_> {
     fn drop(&mut self) {
@@ -23,19 +32,23 @@ impl Drop for Writing<'_> {
         if let Some(index) = state.writers.iter().position(|&writer| writer == me) {
             state.writers.swap_remove(index);
         }
-        drop(state);
-        self.0.changed.notify_all();
+        self.0.wake(&state);
     }
 }
 
 impl Store {
+    pub(super) fn writing(&self, state: &mut State) -> Writing<'_> {
+        state.writers.push(thread::current().id());
+        Writing(self)
+    }
+
     /// Publishes those of the locked keys that are dirty. What can be published is, even if others fail; the first error
     /// is returned, and what failed stays dirty in memory.
     pub(super) fn publish(&self, locks: &[KeyLock<'_>]) -> Result<()> {
         let mut failure = None;
         let mut editions = Vec::new();
         let mut drafts = Vec::new();
-        let dirty: Vec<_> = {
+        let (_writing, dirty) = {
             let mut state = self.state();
             let found = |lock: &KeyLock<'_>| {
                 let resident = state.residents.get(lock.key()).filter(|resident| resident.version.is_none())?;
@@ -45,10 +58,8 @@ impl Store {
             if dirty.is_empty() {
                 return Ok(());
             }
-            state.writers.push(thread::current().id());
-            dirty
+            (self.writing(&mut state), dirty)
         };
-        let _writing = Writing(self);
         for (key, edition, value) in dirty {
             match self.write(&key, &*value) {
                 Ok(draft) => {
@@ -85,24 +96,31 @@ impl Store {
         })
     }
 
-    /// Publishes everything. Waits for values that other threads work on.
+    /// Publishes everything. Waits for values that other threads work on. What can be published is, even if others fail.
     pub(crate) fn flush(&self) -> Result<()> {
         let me = thread::current().id();
+        let mut failure = None;
+        let mut failed = HashSet::new();
         loop {
             let mut state = self.state();
             let mut dirty = state.residents.dirty_keys();
             // A closure that flushes cannot publish the value that it is changing.
-            dirty.retain(|key| state.busy.get(key).is_none_or(|work| work.owner != me));
+            dirty.retain(|key| !failed.contains(key) && state.busy.get(key).is_none_or(|work| work.owner != me));
             if dirty.is_empty() {
-                return Ok(());
+                return failure.map_or(Ok(()), Err);
             }
             let locks = self.lock_some(&mut state, &dirty);
             if locks.is_empty() {
                 drop(self.wait(state));
                 continue;
             }
+            let writing = self.writing(&mut state);
             drop(state);
-            self.publish(&locks)?;
+            if let Err(error) = self.publish(&locks) {
+                failure.get_or_insert(error);
+                failed.extend(locks.iter().map(|lock| lock.key().clone()));
+            }
+            drop((locks, writing));
         }
     }
 
@@ -112,36 +130,50 @@ impl Store {
 
     /// The background writer: publishes values as they come in until the chest is closed.
     pub(crate) fn write_behind(&self) {
-        let mut state = self.state();
-        while !state.closing {
-            let mut batch = Vec::new();
-            let mut later = Vec::new();
-            while batch.len() < BATCH {
-                let Some(key) = state.pending.pop_front() else { break };
-                let is_dirty = state.residents.get(&key).is_some_and(|resident| resident.version.is_none());
-                if is_dirty {
-                    match self.try_lock_key_in(&mut state, &key) {
-                        Some(lock) => batch.push(lock),
-                        None => later.push(key),
-                    }
-                }
+        loop {
+            let mut state = self.state();
+            while state.pending.is_empty() && !state.closing {
+                state = self.work.wait(state).unwrap_or_else(PoisonError::into_inner);
             }
-            state.pending.extend(later);
-            if batch.is_empty() {
-                state = self.wait(state);
-                continue;
+            if state.pending.len() < BATCH && !state.closing {
+                let lingered = self.work.wait_timeout(state, LINGER);
+                (state, _) = lingered.unwrap_or_else(PoisonError::into_inner);
             }
+            if state.closing {
+                return;
+            }
+            let batch = self.next_batch(&mut state);
+            let writing = self.writing(&mut state);
             drop(state);
             // What failed stays dirty; `flush`, or whoever needs its room, tries again and gets the error.
-            let _: Result<(), Error> = self.publish(&batch);
-            drop(batch);
-            state = self.state();
+            let _: Result<()> = self.publish(&batch);
+            drop((batch, writing));
         }
+    }
+
+    /// Takes dirty keys off the list. Those that another thread works on come again later.
+    fn next_batch<'a>(&'a self, state: &mut State) -> Vec<KeyLock<'a>> {
+        let mut batch = Vec::new();
+        for _ in 0..state.pending.len() {
+            if batch.len() == BATCH {
+                break;
+            }
+            let Some(key) = state.pending.pop_front() else { break };
+            if state.residents.get(&key).is_none_or(|resident| resident.version.is_some()) {
+                continue;
+            }
+            match self.try_lock_key_in(state, &key) {
+                Some(lock) => batch.push(lock),
+                None => state.pending.push_back(key),
+            }
+        }
+        batch
     }
 
     /// Ends the background writer after the batch that it is writing.
     pub(crate) fn close(&self) {
-        self.state().closing = true;
-        self.changed.notify_all();
+        let mut state = self.state();
+        state.closing = true;
+        self.work.notify_one();
     }
 }

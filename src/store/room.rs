@@ -93,8 +93,9 @@ impl Store {
             locks.push(lock);
             excess = excess.saturating_sub(size);
         }
+        let writing = self.writing(&mut state);
         drop(state);
-        self.publish(&locks)?;
+        let published = self.publish(&locks);
         let mut state = self.state();
         for lock in &locks {
             let is_clean = state.residents.get(lock.key()).is_some_and(|now| now.version.is_some());
@@ -103,6 +104,7 @@ impl Store {
             }
         }
         drop(state);
-        Ok(())
+        drop((locks, writing));
+        published
     }
 }

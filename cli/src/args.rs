@@ -1,0 +1,113 @@
+//! What the command understands.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+use icechest::Key;
+
+use crate::chests::parse_key;
+
+/// Arrays, frames and plain values in a directory.
+#[derive(Parser)]
+#[command(name = "icechest", version, after_help = EXIT_CODES)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+const EXIT_CODES: &str = "\
+CHEST is a directory. KEY is text, or json: and the key's JSON as ls shows it, for keys of other types:
+json:1  'json:[\"a\",1]'
+
+Exit codes: 0 done, 1 no such key, 2 usage, 3 damaged or I/O.";
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Store a file under a key, in place of an older value.
+    ///
+    /// FILE is read by its ending: .npy as an array; .parquet, .csv, .arrow, .feather or .ipc as a frame; .json as a
+    /// document; anything else as bytes. A chest that does not exist is made.
+    #[command(verbatim_doc_comment)]
+    Put {
+        /// The directory of the chest.
+        chest: PathBuf,
+        /// Text, or json: and JSON.
+        #[arg(value_parser = parse_key)]
+        key: Key,
+        /// The file to store.
+        file: PathBuf,
+    },
+    /// Show a value, or write it to a file.
+    Get {
+        /// The directory of the chest.
+        chest: PathBuf,
+        /// Text, or json: and JSON.
+        #[arg(value_parser = parse_key)]
+        key: Key,
+        /// Write to FILE, in the format of its ending:
+        /// frames to .parquet, .csv or .arrow; arrays to .npy or .csv; documents to .json; text and bytes to any.
+        #[arg(short, long, value_name = "FILE")]
+        output: Option<PathBuf>,
+    },
+    /// List the values, the oldest first.
+    Ls {
+        /// The directory of the chest.
+        chest: PathBuf,
+        /// One JSON object a line.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show what is known of a value without reading it.
+    Info {
+        /// The directory of the chest.
+        chest: PathBuf,
+        /// Text, or json: and JSON.
+        #[arg(value_parser = parse_key)]
+        key: Key,
+        /// One JSON object.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Remove values. Those that are there go, even if others are missing.
+    Rm {
+        /// The directory of the chest.
+        chest: PathBuf,
+        /// Text, or json: and JSON.
+        #[arg(value_parser = parse_key, required = true, value_name = "KEY")]
+        keys: Vec<Key>,
+    },
+    /// Show numbers about a chest.
+    Stats {
+        /// The directory of the chest.
+        chest: PathBuf,
+        /// One JSON object.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Grow a chest of real data past its memory budget, reopen it and verify it.
+    Demo {
+        /// The folder of the real data [default: data].
+        #[arg(long)]
+        data: Option<PathBuf>,
+        /// Where to make the chest and keep it [default: a temporary directory].
+        #[arg(long)]
+        dir: Option<PathBuf>,
+    },
+    /// The second process of the demo.
+    #[command(hide = true)]
+    DemoVerify {
+        dir: PathBuf,
+        /// How many values must have the right digest.
+        values: usize,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_definition_is_sound() {
+        <Args as clap::CommandFactory>::command().debug_assert();
+    }
+}

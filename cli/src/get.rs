@@ -1,0 +1,53 @@
+//! `icechest get`: a value is shown, or becomes a file.
+
+use std::io::Write;
+use std::path::Path;
+use std::sync::Arc;
+
+use arrow_array::RecordBatch;
+use icechest::{AnyArray, Chest, Info, Key, Kind, Value};
+use serde_json::Value as Json;
+
+use crate::failure::{Failure, Result};
+use crate::{chests, preview, progress, save};
+
+/// A value as the command knows it.
+pub(crate) enum Got {
+    Array(Arc<AnyArray>),
+    Frame(Arc<Vec<RecordBatch>>),
+    Json(Arc<Json>),
+    Text(Arc<String>),
+    Bytes(Arc<Vec<u8>>),
+    /// A type that only its name tells; perhaps one of `std`.
+    Other,
+}
+
+impl Got {
+    /// Reads a value by what it was stored as.
+    pub(crate) fn read(chest: &Chest, info: &Info) -> Result<Self> {
+        let (key, name) = (&info.key, info.type_name.as_str());
+        let _working = progress::of_work("reading");
+        Ok(match info.kind {
+            Kind::Array if AnyArray::reads(name) => Self::Array(chest.get(key)?),
+            Kind::Frame if Vec::<RecordBatch>::reads(name) => Self::Frame(chest.get(key)?),
+            Kind::Plain if Json::reads(name) => Self::Json(chest.get(key)?),
+            Kind::Plain if String::reads(name) => Self::Text(chest.get(key)?),
+            Kind::Plain if Vec::<u8>::reads(name) => Self::Bytes(chest.get(key)?),
+            _ => Self::Other,
+        })
+    }
+}
+
+pub(crate) fn get(dir: &Path, key: &Key, output: Option<&Path>, out: &mut dyn Write) -> Result<()> {
+    let chest = chests::open(dir)?;
+    let info = chest.info(key)?;
+    // An ending that does not fit is told before a long read.
+    if let Some(file) = output {
+        save::check(&info, file)?;
+    }
+    let got = Got::read(&chest, &info)?;
+    match output {
+        Some(file) => save::save(&chest, &info, &got, file),
+        None => preview::show(&chest, &info, &got, out).map_err(Failure::flatten)?,
+    }
+}

@@ -1,0 +1,5 @@
+//! What must hold of a chest, tested from outside.
+#![allow(clippy::unwrap_used, reason = "a test that unwraps nothing has failed, and says where")]
+
+mod arrays;
+mod helpers;
