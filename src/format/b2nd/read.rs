@@ -1,0 +1,299 @@
+//! Reading frames, hostile ones too.
+
+use std::io::{Error, ErrorKind, Result};
+
+use super::super::ReadAt;
+use super::super::blosc::{self, Decompressor, Fill, invalid, unsupported};
+use super::{FIXED, Layout, MAX_HEADER, READ_NDIM, too_large, zeroed};
+
+/// Takes a header apart; each step fails at the end of the bytes.
+struct Cursor<'a>(&'a [u8]);
+
+impl<'a> Cursor<'a> {
+    fn take(&mut self, n: usize) -> Result<&'a [u8]> {
+        let (taken, rest) = self.0.split_at_checked(n).ok_or_else(|| invalid("a Blosc2 frame's header is cut off"))?;
+        self.0 = rest;
+        Ok(taken)
+    }
+
+    fn array<const N: usize>(&mut self) -> Result<[u8; N]> {
+        let mut array = [0; N];
+        array.copy_from_slice(self.take(N)?);
+        Ok(array)
+    }
+
+    fn byte(&mut self) -> Result<u8> {
+        Ok(self.array::<1>()?[0])
+    }
+
+    fn marker(&mut self, marker: u8) -> Result<()> {
+        match self.byte()? {
+            byte if byte == marker => Ok(()),
+            byte => Err(invalid(format!("a Blosc2 frame's header has {byte:#04x} in the place of {marker:#04x}"))),
+        }
+    }
+
+    fn uint16(&mut self) -> Result<usize> {
+        Ok(u16::from_be_bytes(self.array()?).into())
+    }
+
+    fn int32(&mut self) -> Result<usize> {
+        let value = i32::from_be_bytes(self.array()?);
+        value.try_into().map_err(|_| invalid("a Blosc2 frame's header has a negative number"))
+    }
+
+    fn uint64(&mut self) -> Result<u64> {
+        let value = i64::from_be_bytes(self.array()?);
+        value.try_into().map_err(|_| invalid("a Blosc2 frame's header has a negative number"))
+    }
+
+    fn marked32(&mut self) -> Result<usize> {
+        self.marker(0xd2)?;
+        self.int32()
+    }
+
+    fn marked64(&mut self) -> Result<u64> {
+        self.marker(0xd3)?;
+        self.uint64()
+    }
+
+    /// The numbers of one shape, each read by `number`.
+    fn axes(&mut self, ndim: usize, number: impl Fn(&mut Self) -> Result<usize>) -> Result<Vec<usize>> {
+        // The library adds the count like this even beyond 15, where MessagePack has another marker.
+        self.marker(0x90 + ndim as u8)?;
+        (0..ndim).map(|_| number(self)).collect()
+    }
+}
+
+/// What the frame says of its array.
+pub(crate) struct Header {
+    /// As numpy spells it, such as `<f8`. Not checked against `typesize`.
+    pub(crate) dtype: String,
+    pub(crate) shape: Vec<usize>,
+    /// Bytes of an element.
+    pub(crate) typesize: usize,
+    pub(super) layout: Layout,
+    /// Where the chunks start and end; the index follows, up to `frame_len` at most.
+    start: u64,
+    index: u64,
+    frame_len: u64,
+}
+
+/// The numbers of the fixed header that a reader needs.
+struct Fixed {
+    header_len: u64,
+    frame_len: u64,
+    flags: u8,
+    bytes: u64,
+    packed: u64,
+    typesize: usize,
+    chunk_bytes: usize,
+}
+
+fn decode_fixed(bytes: &[u8], source_len: u64) -> Result<Fixed> {
+    let mut c = Cursor(bytes);
+    if c.take(10)? != b"\x9e\xa8b2frame\0" {
+        return Err(invalid("not a Blosc2 frame"));
+    }
+    let header_len = c.marked32()? as u64;
+    c.marker(0xcf)?;
+    let frame_len = c.uint64()?;
+    c.marker(0xa4)?;
+    let [flags, kind, _codec, _split] = c.array()?;
+    let (bytes, packed) = (c.marked64()?, c.marked64()?);
+    let (typesize, _block, chunk_bytes) = (c.marked32()?, c.marked32()?, c.marked32()?);
+    if frame_len > source_len {
+        return Err(invalid(format!("a Blosc2 frame of {frame_len} bytes is cut off at {source_len}")));
+    }
+    if flags & 0x0f > 3 || flags & 0x30 != 0x10 || kind != 0 {
+        return Err(unsupported(format!("a Blosc2 frame with the flags {flags:#x} {kind:#x}")));
+    }
+    if header_len < FIXED as u64 || header_len > frame_len.min(MAX_HEADER) || packed > frame_len - header_len {
+        return Err(invalid("a Blosc2 frame's header contradicts itself on lengths"));
+    }
+    if typesize == 0 {
+        return Err(invalid("a Blosc2 frame has a type size of 0"));
+    }
+    Ok(Fixed { header_len, frame_len, flags, bytes, packed, typesize, chunk_bytes })
+}
+
+/// The content of the metalayer `b2nd`.
+fn find_meta(header: &[u8]) -> Result<&[u8]> {
+    let mut c = Cursor(header);
+    c.take(FIXED)?;
+    c.marker(0x93)?;
+    c.marker(0xcd)?;
+    c.uint16()?;
+    c.marker(0xde)?;
+    for _ in 0..c.uint16()? {
+        let name_len = usize::from(c.byte()? & 0x1f);
+        let name = c.take(name_len)?;
+        let offset = c.marked32()?;
+        if name == b"b2nd" {
+            let mut value = Cursor(header);
+            value.take(offset)?;
+            value.marker(0xc6)?;
+            let len = value.int32()?;
+            return value.take(len);
+        }
+    }
+    Err(unsupported("a Blosc2 frame that holds no array: it has no b2nd metalayer"))
+}
+
+/// Reads and checks what comes before the chunks.
+pub(crate) fn read_header(source: &dyn ReadAt) -> Result<Header> {
+    let mut bytes = vec![0; FIXED];
+    if source.len() < FIXED as u64 {
+        return Err(invalid("not a Blosc2 frame: too short"));
+    }
+    source.read_exact_at(&mut bytes, 0)?;
+    let fixed = decode_fixed(&bytes, source.len())?;
+    bytes.resize(fixed.header_len as usize, 0);
+    source.read_exact_at(&mut bytes, 0)?;
+
+    let mut c = Cursor(find_meta(&bytes)?);
+    c.marker(0x97)?;
+    let (version, ndim) = (c.byte()?, usize::from(c.byte()?));
+    if version != 0 || ndim > READ_NDIM {
+        return Err(unsupported(format!("a b2nd array of version {version} with {ndim} dimensions")));
+    }
+    let shape = c.axes(ndim, |c| c.marked64()?.try_into().map_err(|_| too_large()))?;
+    let chunk = c.axes(ndim, Cursor::marked32)?;
+    let block = c.axes(ndim, Cursor::marked32)?;
+    if c.byte()? != 0 {
+        return Err(unsupported("a b2nd array whose dtype is not numpy's"));
+    }
+    c.marker(0xdb)?;
+    let dtype_len = c.int32()?;
+    let dtype = String::from_utf8(c.take(dtype_len)?.to_vec()).map_err(|_| invalid("a b2nd dtype is not UTF-8"))?;
+
+    let layout = Layout::new(fixed.typesize, shape.clone(), chunk, block)?;
+    if layout.bytes > 0 {
+        // Bits 6 and 7: chunks or blocks of unequal lengths, which arrays do not have.
+        let stored = (layout.chunk_bytes * layout.chunks) as u64;
+        if fixed.flags & 0xc0 != 0 || fixed.chunk_bytes != layout.chunk_bytes || fixed.bytes != stored {
+            return Err(invalid("a Blosc2 frame's chunks do not add up to its array"));
+        }
+    }
+    let index = fixed.header_len + fixed.packed;
+    let (typesize, frame_len) = (fixed.typesize, fixed.frame_len);
+    Ok(Header { dtype, shape, typesize, layout, start: fixed.header_len, index, frame_len })
+}
+
+impl Header {
+    /// Bytes of the array.
+    pub(crate) fn bytes(&self) -> usize {
+        self.layout.bytes
+    }
+
+    /// Reads the whole array, in C order; `dst` must have [`Header::bytes`].
+    pub(crate) fn read_into(&self, source: &dyn ReadAt, dst: &mut [u8]) -> Result<()> {
+        if dst.len() != self.layout.bytes {
+            return Err(Error::new(ErrorKind::InvalidInput, "a buffer of another size than the array"));
+        }
+        let mut chunks = Chunks::new(self, source)?;
+        let mut data = Vec::new();
+        for n in 0..self.layout.chunks {
+            let run = self.layout.split.map(|axis| self.layout.run(axis, n));
+            if let Some((offset, len)) = run.filter(|&(_, len)| len == self.layout.chunk_bytes) {
+                chunks.decode(n, &mut dst[offset..offset + len])?;
+                continue;
+            }
+            if data.is_empty() {
+                data = zeroed(self.layout.chunk_bytes)?;
+            }
+            chunks.decode(n, &mut data)?;
+            match run {
+                Some((offset, len)) => dst[offset..offset + len].copy_from_slice(&data[..len]),
+                None => self.layout.scatter(n, &data, dst),
+            }
+        }
+        Ok(())
+    }
+
+    /// Calls `each(offset, bytes)` for consecutive runs of the array's bytes in C order, which cover it. Takes memory
+    /// for a few chunks, or for the whole array when [`Header::streams`] is false.
+    pub(crate) fn for_each_run(
+        &self,
+        source: &dyn ReadAt,
+        each: &mut dyn FnMut(usize, &[u8]) -> Result<()>,
+    ) -> Result<()> {
+        let Some(axis) = self.layout.split else {
+            let mut array = zeroed(self.layout.bytes)?;
+            self.read_into(source, &mut array)?;
+            return each(0, &array);
+        };
+        let mut chunks = Chunks::new(self, source)?;
+        let mut data = zeroed(self.layout.chunk_bytes)?;
+        for n in 0..self.layout.chunks {
+            chunks.decode(n, &mut data)?;
+            let (offset, len) = self.layout.run(axis, n);
+            each(offset, &data[..len])?;
+        }
+        Ok(())
+    }
+}
+
+/// A frame's chunks, open for reading.
+struct Chunks<'a> {
+    header: &'a Header,
+    source: &'a dyn ReadAt,
+    codec: Decompressor,
+    /// The index: eight bytes a chunk, little-endian.
+    offsets: Vec<u8>,
+    packed: Vec<u8>,
+}
+
+impl<'a> Chunks<'a> {
+    fn new(header: &'a Header, source: &'a dyn ReadAt) -> Result<Self> {
+        let mut chunks = Chunks { header, source, codec: Decompressor::new()?, offsets: vec![], packed: vec![] };
+        if header.layout.chunks > 0 {
+            let len = header.layout.chunks.checked_mul(8).filter(|&len| len <= blosc::MAX_BYTES);
+            let mut offsets = zeroed(len.ok_or_else(|| unsupported("a Blosc2 frame with too many chunks"))?)?;
+            chunks.decode_at(header.index, header.frame_len, &mut offsets)?;
+            chunks.offsets = offsets;
+        }
+        Ok(chunks)
+    }
+
+    /// Fills `dst` with chunk `n`.
+    fn decode(&mut self, n: usize, dst: &mut [u8]) -> Result<()> {
+        let mut offset = [0; 8];
+        offset.copy_from_slice(&self.offsets[8 * n..8 * n + 8]);
+        let fill = match u64::from_le_bytes(offset) {
+            offset if offset >> 63 == 0 => {
+                let at = self.header.start.checked_add(offset).ok_or_else(|| invalid("a Blosc2 chunk lies nowhere"))?;
+                return self.decode_at(at, self.header.index, dst);
+            }
+            // Zeros, and values never initialized.
+            offset if matches!(offset >> 56 & 0x7f, 1 | 4) => Fill::Zeros,
+            offset if offset >> 56 & 0x7f == 2 => Fill::Nan,
+            offset => return Err(invalid(format!("a Blosc2 frame's index has the entry {offset:#x}"))),
+        };
+        fill.fill(self.header.typesize, dst)
+    }
+
+    /// Fills `dst` with the chunk at `at`, which must lie before `end`.
+    fn decode_at(&mut self, at: u64, end: u64, dst: &mut [u8]) -> Result<()> {
+        let outside = || invalid("a Blosc2 chunk lies outside its frame");
+        let room = end.checked_sub(at).filter(|&room| room >= blosc::HEADER as u64).ok_or_else(outside)?;
+        let mut header = [0; blosc::HEADER];
+        self.source.read_exact_at(&mut header, at)?;
+        let len = blosc::packed_len(&header, dst.len())?;
+        if len as u64 > room {
+            return Err(outside());
+        }
+        // No larger than the file, and not longer than what it unpacks to.
+        if len > dst.len() + blosc::HEADER {
+            return Err(invalid("a Blosc2 chunk is longer than its data"));
+        }
+        if self.packed.len() < len {
+            self.packed = Vec::new();
+            self.packed = zeroed(len)?;
+        }
+        let packed = &mut self.packed[..len];
+        packed[..blosc::HEADER].copy_from_slice(&header);
+        self.source.read_exact_at(&mut packed[blosc::HEADER..], at + blosc::HEADER as u64)?;
+        self.codec.decompress(packed, dst)
+    }
+}
