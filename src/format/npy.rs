@@ -380,7 +380,7 @@ mod tests {
 
     #[test]
     fn headers_of_other_writers() {
-        let parsed = |text| parse_header(text).map(|(descr, order, shape)| (descr, order, shape));
+        let parsed = parse_header;
         let numpy = parsed("{'descr': '<f8', 'fortran_order': False, 'shape': (3, 4), }   \n");
         assert_eq!(numpy, Some(("<f8".into(), false, vec![3, 4])));
         let dense = parsed("{\"shape\":(5L,),\"fortran_order\":True,\"descr\":\"|u1\"}");

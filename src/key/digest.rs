@@ -209,7 +209,8 @@ fn hash_files(files: &[(PathBuf, fs::Metadata)]) -> Result<Vec<Digest>> {
     Ok(done.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner()).into_iter().flatten().collect())
 }
 
-#[cfg(all(test, unix))]
+#[cfg(test)]
+#[cfg(unix)]
 mod tests {
     use std::os::unix::fs::symlink;
 

@@ -1,4 +1,3 @@
-#![allow(clippy::unwrap_used)]
 use std::io::{ErrorKind, Write};
 
 use super::super::ReadAt;
@@ -73,7 +72,7 @@ fn round_trip(typesize: usize, shape: &[usize]) {
     let mut file = frame(typesize, shape, &data);
     let header = read_header(&file).unwrap();
     assert_eq!((header.dtype.as_str(), header.typesize, &header.shape[..]), ("<f8", typesize, shape));
-    assert!(header.layout.split.is_some());
+    assert!(header.layout.split.is_some() || header.layout.bytes == 0);
     assert!(read(&file).unwrap() == data, "{typesize} {shape:?}");
     file.0.extend(b"what others append");
     assert!(read(&file).unwrap() == data);

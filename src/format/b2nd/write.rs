@@ -4,7 +4,7 @@ use std::io::{Read, Result, Write};
 
 use super::super::Encoder;
 use super::super::blosc::{self, Compressor, unsupported};
-use super::{FIXED, Layout, MAX_NDIM, WRITE_SCRATCH, ZEROS, zeroed};
+use super::{FIXED, Layout, MAX_NDIM, ZEROS, zeroed};
 
 /// A sink that frames are streamed to.
 pub(crate) trait PatchWrite: Write {
