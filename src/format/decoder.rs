@@ -192,7 +192,7 @@ impl Decoder {
 
     /// The length of the stored value in bytes.
     pub fn stored_len(&self) -> u64 {
-        self.payload.len
+        self.payload.len()
     }
 
     /// Reads everything from the position to the end.
@@ -200,14 +200,14 @@ impl Decoder {
     /// # Errors
     /// [`Damaged`](crate::ErrorKind::Damaged) when a checksum does not match, and those of reading.
     pub fn read_to_vec(&mut self) -> Result<Vec<u8>> {
-        let rest = self.payload.len - self.position;
+        let rest = self.payload.len() - self.position;
         // The length was compared with that of the file, so it is real.
         let mut bytes = vec![0; rest as usize];
         self.read_exact(&mut bytes).map_err(|error| Error::io("cannot read the value", error))?;
         Ok(bytes)
     }
 
-    #[cfg(any(feature = "arrow", feature = "ndarray"))]
+    #[cfg(any(feature = "arrow", feature = "blosc"))]
     pub(crate) fn payload(&self) -> &Arc<Payload> {
         &self.payload
     }
@@ -215,7 +215,7 @@ impl Decoder {
 
 impl Read for Decoder {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        let n = buf.len().min((self.payload.len - self.position) as usize);
+        let n = buf.len().min((self.payload.len() - self.position) as usize);
         self.payload.read_exact_at(&mut buf[..n], self.position)?;
         self.position += n as u64;
         Ok(n)
@@ -226,10 +226,10 @@ impl Seek for Decoder {
     fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
         let target = match to {
             SeekFrom::Start(offset) => Some(offset),
-            SeekFrom::End(offset) => self.payload.len.checked_add_signed(offset),
+            SeekFrom::End(offset) => self.payload.len().checked_add_signed(offset),
             SeekFrom::Current(offset) => self.position.checked_add_signed(offset),
         };
-        match target.filter(|&target| target <= self.payload.len) {
+        match target.filter(|&target| target <= self.payload.len()) {
             Some(target) => {
                 self.position = target;
                 Ok(target)

@@ -17,7 +17,9 @@ use std::fmt;
 use std::str::FromStr;
 
 pub use self::decoder::Decoder;
-pub(crate) use self::decoder::{Payload, ReadAt, read_exact_at};
+#[cfg(any(feature = "arrow", feature = "blosc"))]
+pub(crate) use self::decoder::ReadAt;
+pub(crate) use self::decoder::{Payload, read_exact_at};
 pub use self::encoder::Encoder;
 pub(crate) use self::encoder::{Body, Encoded, TemporaryFile, checksum};
 use crate::error::{Error, Result};

@@ -1,10 +1,11 @@
 //! Arrow record batches as Parquet, written and read as a stream.
 
 use std::io::{self, Read};
+use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 
-use arrow_array::RecordBatch;
-use arrow_schema::SchemaRef;
+use arrow_array::{ArrayRef, RecordBatch, RecordBatchOptions};
+use arrow_schema::{ArrowError, SchemaRef};
 use bytes::Bytes;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
@@ -43,15 +44,65 @@ pub(crate) fn encode(schema: &SchemaRef, batches: &[RecordBatch], size: usize, o
     Ok(Format::new("parquet", "parquet"))
 }
 
+/// The schema that a frame comes back with, found by writing and reading a row of it.
+pub(crate) fn carried_schema(schema: &SchemaRef, row: Option<&RecordBatch>) -> Result<SchemaRef> {
+    let carry = || {
+        let mut file = Vec::new();
+        let mut writer = ArrowWriter::try_new(&mut file, schema.clone(), None)?;
+        if let Some(row) = row {
+            writer.write(row)?;
+        }
+        writer.close()?;
+        let builder = ParquetRecordBatchReaderBuilder::try_new(Bytes::from(file))?;
+        let carried = builder.schema().clone();
+        for batch in builder.build()? {
+            batch?;
+        }
+        Ok(carried)
+    };
+    panic::catch_unwind(AssertUnwindSafe(carry))
+        .unwrap_or_else(|_| Err(ParquetError::General("the library panicked".to_owned())))
+        .map_err(|error| Error::unsupported("Parquet cannot carry a column of this frame").with_source(error))
+}
+
+/// The schema, and at least one batch.
 pub(crate) fn decode(input: &mut Decoder) -> Result<(SchemaRef, Vec<RecordBatch>)> {
-    let damaged = |error| parquet_error("cannot read the frame", ErrorKind::Damaged, error);
+    let damaged = |error| match error {
+        // The bytes are those that were published, but another kind of frame wrote them.
+        ParquetError::ArrowError(_) | ParquetError::NYI(_) => {
+            parquet_error("Arrow cannot read this frame", ErrorKind::Unsupported, error)
+        }
+        ParquetError::External(ref inner) if inner.is::<ArrowError>() => {
+            parquet_error("Arrow cannot read this frame", ErrorKind::Unsupported, error)
+        }
+        _ => parquet_error("cannot read the frame", ErrorKind::Damaged, error),
+    };
     let builder = ParquetRecordBatchReaderBuilder::try_new(Source(input.payload().clone())).map_err(damaged)?;
     let schema = builder.schema().clone();
     let reader = builder.with_batch_size(BATCH_ROWS).build().map_err(damaged)?;
-    let batches = reader
-        .map(|batch| batch.map_err(|error| Error::damaged("cannot read the frame").with_source(error.to_string())))
-        .collect::<Result<_>>()?;
+    if schema.fields().is_empty() {
+        // A file without columns has no rows of its own.
+        let rows = input.fact("rows").and_then(serde_json::Value::as_u64).unwrap_or(0);
+        return Ok((schema.clone(), vec![with_schema(&schema, Vec::new(), rows as usize)?]));
+    }
+    let mut batches = reader
+        .map(|batch| {
+            let batch = batch
+                .map_err(|error| Error::damaged("cannot read the frame").with_source(error.to_string()))?;
+            // The reader's batches lack the schema's metadata.
+            with_schema(&schema, batch.columns().to_vec(), batch.num_rows())
+        })
+        .collect::<Result<Vec<_>>>()?;
+    if batches.is_empty() {
+        batches.push(RecordBatch::new_empty(schema.clone()));
+    }
     Ok((schema, batches))
+}
+
+fn with_schema(schema: &SchemaRef, columns: Vec<ArrayRef>, rows: usize) -> Result<RecordBatch> {
+    let options = RecordBatchOptions::new().with_row_count(Some(rows));
+    RecordBatch::try_new_with_options(schema.clone(), columns, &options)
+        .map_err(|error| Error::damaged("the columns are not those of the schema").with_source(error))
 }
 
 /// An error of ours that went through the library comes out as it went in.

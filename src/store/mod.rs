@@ -9,6 +9,7 @@ mod publish;
 mod room;
 
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::panic::{self, AssertUnwindSafe};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::ThreadId;
 
@@ -293,7 +294,13 @@ impl Store {
         let (room, made) = self.make_room(row.bytes.saturating_add(decode_buffer(&row)));
         made?;
         let mut decoder = self.disk.read(row)?;
-        let value = V::decode(&mut decoder).map_err(|error| {
+        // A panic in a decoder is an error like any other, as in an encoder.
+        let decode = panic::catch_unwind(AssertUnwindSafe(|| V::decode(&mut decoder)));
+        let decoded = decode.unwrap_or_else(|_| {
+            let message = format!("the decoder of {} panicked, so the value cannot be read as that", V::type_name());
+            Err(Error::unsupported(message))
+        });
+        let value = decoded.map_err(|error| {
             let error = error.with_key(&key);
             match &path {
                 Some(path) => error.with_path(path),

@@ -1,12 +1,10 @@
 //! Frames of Arrow: one record batch, or several of one schema.
 
 use std::collections::HashSet;
-use std::io;
 
 use arrow_array::{Array, RecordBatch};
 use arrow_data::ArrayData;
 use arrow_schema::{DataType, SchemaRef};
-use parquet::arrow::ArrowWriter;
 
 use super::{Kind, Value};
 use crate::error::{Error, Result};
@@ -34,7 +32,7 @@ impl Value for RecordBatch {
     }
 
     fn check(&self) -> Result<()> {
-        check_schema(&self.schema())
+        check(&self.schema(), std::slice::from_ref(self))
     }
 
     fn encode(&self, out: &mut Encoder) -> Result<Format> {
@@ -45,7 +43,6 @@ impl Value for RecordBatch {
     fn decode(input: &mut Decoder) -> Result<Self> {
         let (schema, mut batches) = format::decode(input)?;
         match batches.len() {
-            0 => Ok(Self::new_empty(schema)),
             1 => Ok(batches.remove(0)),
             _ => arrow_select::concat::concat_batches(&schema, &batches).map_err(|error| {
                 Error::unsupported("the rows do not fit into one batch; read them as Vec<RecordBatch>")
@@ -82,7 +79,7 @@ impl Value for Vec<RecordBatch> {
         if self.iter().any(|batch| batch.schema() != first.schema()) {
             return Err(Error::unsupported("the batches have different schemas; store them under keys of their own"));
         }
-        check_schema(&first.schema())
+        check(&first.schema(), self)
     }
 
     fn encode(&self, out: &mut Encoder) -> Result<Format> {
@@ -91,22 +88,50 @@ impl Value for Vec<RecordBatch> {
     }
 
     fn decode(input: &mut Decoder) -> Result<Self> {
-        let (schema, batches) = format::decode(input)?;
-        Ok(if batches.is_empty() { vec![RecordBatch::new_empty(schema)] } else { batches })
+        format::decode(input).map(|(_, batches)| batches)
     }
 }
 
-fn check_schema(schema: &SchemaRef) -> Result<()> {
-    for field in schema.flattened_fields() {
-        // The writer panics at a union.
-        if matches!(field.data_type(), DataType::Union(..)) {
-            let message = format!("Parquet cannot carry column {:?}, a union", field.name());
+/// Refuses what would not come back: types at which the library panics, and what it does not do, or does not do right,
+/// with a row of this very frame.
+fn check(schema: &SchemaRef, batches: &[RecordBatch]) -> Result<()> {
+    for field in schema.fields() {
+        if let Some(what) = uncarried(field.data_type()) {
+            let message = format!("Parquet cannot carry column {:?}, which holds {what}", field.name());
             return Err(Error::unsupported(message));
         }
     }
-    match ArrowWriter::try_new(io::sink(), schema.clone(), None) {
-        Ok(_) => Ok(()),
-        Err(error) => Err(Error::unsupported("Parquet cannot carry a column of this frame").with_source(error)),
+    let row = batches.iter().find(|batch| batch.num_rows() > 0).map(|batch| batch.slice(0, 1));
+    let carried = format::carried_schema(schema, row.as_ref())?;
+    for (field, carried) in schema.fields().iter().zip(carried.fields()) {
+        if field != carried {
+            let (name, was, is) = (field.name(), field.data_type(), carried.data_type());
+            let message = format!("column {name:?} of type {was} would come back from Parquet as {is}; cast it first");
+            return Err(Error::unsupported(message));
+        }
+    }
+    Ok(())
+}
+
+/// Types at which the writer or the reader panics, or that it changes.
+fn uncarried(dtype: &DataType) -> Option<&'static str> {
+    match dtype {
+        DataType::Union(..) => Some("a union"),
+        DataType::FixedSizeBinary(0) => Some("values of no width"),
+        DataType::RunEndEncoded(..) => Some("runs"),
+        DataType::Dictionary(_, values) => match &**values {
+            values if values.is_nested() => Some("a dictionary of lists or structs"),
+            DataType::Boolean | DataType::Null | DataType::Dictionary(..) => Some("a dictionary of its values' type"),
+            values => uncarried(values),
+        },
+        DataType::List(field)
+        | DataType::LargeList(field)
+        | DataType::ListView(field)
+        | DataType::LargeListView(field)
+        | DataType::FixedSizeList(field, _)
+        | DataType::Map(field, _) => uncarried(field.data_type()),
+        DataType::Struct(fields) => fields.iter().find_map(|field| uncarried(field.data_type())),
+        _ => None,
     }
 }
 

@@ -83,7 +83,15 @@ impl Value for DataFrame {
         let bytes = io::Cursor::new(input.read_to_vec()?);
         let frame = ParquetReader::new(bytes).finish().map_err(|error| match error {
             PolarsError::IO { .. } => polars_error("cannot read the frame", error),
-            _ => Error::damaged("the bytes are no Parquet that polars can read").with_source(text(error)),
+            other => {
+                let text = text(other);
+                // The bytes are those that were published, but another kind of frame may have written them.
+                let (kind, message) = match text.starts_with("parquet: ") {
+                    true => (ErrorKind::Damaged, "the bytes are no Parquet"),
+                    false => (ErrorKind::Unsupported, "polars cannot read this frame; Arrow record batches may"),
+                };
+                Error::new(kind, message).with_source(text)
+            }
         })?;
         match rows {
             // A file without columns has no rows of its own.

@@ -133,8 +133,8 @@ pub trait Value: Sized + Send + Sync + 'static {
     fn decode(input: &mut Decoder) -> Result<Self>;
 }
 
-/// What [`insert`](crate::Chest::insert) takes: a [`Value`], an `Arc` of one (shared, not copied), a `&str` or a view of
-/// an array.
+/// What [`insert`](crate::Chest::insert) takes: a [`Value`], an `Arc` of one (shared, not copied), a `&str` or a list
+/// of them, a byte slice, or a view of an array.
 pub trait IntoValue {
     /// The type that is stored.
     type Value: Value;
@@ -160,6 +160,14 @@ impl IntoValue for &str {
     type Value = String;
     fn into_value(self) -> Arc<String> {
         Arc::new(self.to_owned())
+    }
+}
+
+/// A list of literals, as `vec!["cat", "dog"]`.
+impl IntoValue for Vec<&str> {
+    type Value = Vec<String>;
+    fn into_value(self) -> Arc<Vec<String>> {
+        Arc::new(self.into_iter().map(str::to_owned).collect())
     }
 }
 
