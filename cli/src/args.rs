@@ -27,7 +27,6 @@ pub(crate) enum Command {
     ///
     /// FILE is read by its ending: .npy as an array; .parquet, .csv, .arrow, .feather or .ipc as a frame; .json as a
     /// document; anything else as bytes. A chest that does not exist is made.
-    #[command(verbatim_doc_comment)]
     Put {
         /// The directory of the chest.
         chest: PathBuf,

@@ -8,7 +8,7 @@ use arrow_array::RecordBatch;
 use icechest::{AnyArray, Chest, Info, Key, Kind, Value};
 use serde_json::Value as Json;
 
-use crate::failure::{Failure, Result};
+use crate::failure::Result;
 use crate::{chests, preview, progress, save};
 
 /// A value as the command knows it.
@@ -26,7 +26,6 @@ impl Got {
     /// Reads a value by what it was stored as.
     pub(crate) fn read(chest: &Chest, info: &Info) -> Result<Self> {
         let (key, name) = (&info.key, info.type_name.as_str());
-        let _working = progress::of_work("reading");
         Ok(match info.kind {
             Kind::Array if AnyArray::reads(name) => Self::Array(chest.get(key)?),
             Kind::Frame if Vec::<RecordBatch>::reads(name) => Self::Frame(chest.get(key)?),
@@ -45,9 +44,11 @@ pub(crate) fn get(dir: &Path, key: &Key, output: Option<&Path>, out: &mut dyn Wr
     if let Some(file) = output {
         save::check(&info, file)?;
     }
+    let working = progress::of_work("reading");
     let got = Got::read(&chest, &info)?;
+    drop(working);
     match output {
         Some(file) => save::save(&chest, &info, &got, file),
-        None => preview::show(&chest, &info, &got, out).map_err(Failure::flatten)?,
+        None => preview::show(&chest, &info, &got, out),
     }
 }

@@ -34,6 +34,11 @@ pub(crate) fn count(number: usize) -> String {
     text
 }
 
+/// So many of something, whose plural ends with an s.
+pub(crate) fn many(number: usize, what: &str) -> String {
+    format!("{} {what}{}", count(number), if number == 1 { "" } else { "s" })
+}
+
 /// A time of some seconds.
 pub(crate) fn seconds(time: Duration) -> String {
     format!("{:.1} s", time.as_secs_f64())

@@ -36,8 +36,9 @@ pub(crate) fn ls(dir: &Path, json: bool, out: &mut dyn Write) -> Result<()> {
             info.file.unwrap_or_else(|| "(in the catalog)".to_owned()),
         ]);
     }
-    // Other programs get the file's whole name, however long.
+    // Other programs get everything, however wide.
     let room = if io::stdout().is_terminal() { human::columns() } else { usize::MAX };
+    table.fit(room);
     Ok(table.write(out, "", room)?)
 }
 
@@ -89,12 +90,12 @@ pub(crate) fn info(dir: &Path, key: &Key, json: bool, out: &mut dyn Write) -> Re
     line("written", &info.written.map(iso).unwrap_or_default())?;
     let Json::Object(facts) = info.about else { return Ok(()) };
     for (name, fact) in facts {
-        match fact {
-            Json::Object(parts) => {
-                line(&name, &human::count(parts.len()))?;
-                parts.iter().try_for_each(|(part, text)| line("", &format!("{part}: {}", plain(text))))?;
+        match fact.as_array().filter(|_| name == "columns") {
+            Some(columns) => {
+                line(&name, &human::count(columns.len()))?;
+                columns.iter().try_for_each(|pair| line("", &format!("{}: {}", plain(&pair[0]), plain(&pair[1]))))?;
             }
-            other => line(&name, &plain(&other))?,
+            None => line(&name, &plain(&fact))?,
         }
     }
     Ok(())

@@ -37,7 +37,7 @@ fn main() -> ExitCode {
         Err(failure) => {
             if !failure.is_closed_pipe() {
                 // Nobody to tell if that fails too.
-                let _ = writeln!(io::stderr(), "icechest: {failure}");
+                let _ = writeln!(io::stderr(), "icechest: {}", human::printable(&failure.to_string()));
             }
             failure.exit_code()
         }

@@ -10,6 +10,9 @@ use crate::load::{self, Loaded};
 use crate::{human, progress};
 
 pub(crate) fn put(dir: &Path, key: &Key, file: &Path, out: &mut dyn Write) -> Result<()> {
+    if dir.exists() && !dir.is_dir() {
+        return Err(Failure::usage(format!("{} is not a chest: it is a file", dir.display())));
+    }
     // What is wrong with an existing directory is said before a long read; a new one is made only after a good read.
     let existing = dir.exists().then(|| Chest::open(dir)).transpose()?;
     let loaded = load::load(file)?;

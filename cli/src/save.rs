@@ -50,9 +50,8 @@ pub(crate) fn check(info: &Info, file: &Path) -> Result<()> {
         return Ok(());
     }
     let fitting: Vec<_> = endings.iter().map(|ending| format!(".{ending}")).collect();
-    let (what, fitting) = (&info.kind, fitting.join(" or "));
-    let given = if ending.is_empty() { "no ending".to_owned() } else { format!(".{ending}") };
-    Err(Failure::usage(format!("this {what} value ({}) can be written to {fitting}, not {given}", info.type_name)))
+    let (what, name, fitting) = (info.kind, human::printable(&info.type_name), fitting.join(" or "));
+    Err(Failure::usage(format!("this {what} value ({name}) can be written to {fitting}, not to {}", file.display())))
 }
 
 /// Writes a value whose ending passed the [`check`].
@@ -60,7 +59,7 @@ pub(crate) fn save(chest: &Chest, info: &Info, got: &Got, file: &Path) -> Result
     let _working = progress::of_work(format!("writing {}", file.display()));
     let ending = ending(file);
     let mut target = Target::new(file)?;
-    let write = || -> std::result::Result<(), Box<dyn Display>> {
+    let mut write = || -> std::result::Result<(), Box<dyn Display>> {
         let out = &mut target.out;
         match (got, ending.as_str()) {
             (Got::Frame(batches), "parquet") => parquet(batches, out).map_err(boxed)?,
@@ -128,22 +127,26 @@ impl Target {
     }
 }
 
-fn parquet(batches: &[RecordBatch], out: &mut dyn Write) -> std::result::Result<(), ArrowError> {
+fn parquet(batches: &[RecordBatch], out: &mut BufWriter<File>) -> std::result::Result<(), ArrowError> {
     let Some(first) = batches.first() else { return Ok(()) };
     let codec = Compression::ZSTD(ZstdLevel::default());
     let properties = WriterProperties::builder().set_compression(codec).build();
-    let mut writer = ArrowWriter::try_new(SendWriter(out), first.schema(), Some(properties))?;
+    let mut writer = ArrowWriter::try_new(out, first.schema(), Some(properties))?;
     batches.iter().try_for_each(|batch| writer.write(batch))?;
     writer.close()?;
     Ok(())
 }
 
-fn csv(batches: &[RecordBatch], out: &mut dyn Write) -> std::result::Result<(), ArrowError> {
+fn csv(batches: &[RecordBatch], out: &mut BufWriter<File>) -> std::result::Result<(), ArrowError> {
+    if batches.first().is_none_or(|batch| batch.num_columns() == 0) {
+        // The writer would make a column of an empty name.
+        return Ok(());
+    }
     let mut writer = arrow_csv::WriterBuilder::new().with_header(true).build(out);
     batches.iter().try_for_each(|batch| writer.write(batch))
 }
 
-fn ipc(batches: &[RecordBatch], out: &mut dyn Write) -> std::result::Result<(), ArrowError> {
+fn ipc(batches: &[RecordBatch], out: &mut BufWriter<File>) -> std::result::Result<(), ArrowError> {
     let Some(first) = batches.first() else { return Ok(()) };
     let schema = first.schema();
     let mut writer = FileWriter::try_new(out, &schema)?;

@@ -58,7 +58,7 @@ impl Table {
         let mut used = 0;
         let fits = |column: &&Column| {
             used += column.width() + GAP.len();
-            used <= room + GAP.len()
+            used <= room.saturating_add(GAP.len())
         };
         let kept = self.columns.iter().take_while(fits).count().max(1).min(self.columns.len());
         self.columns.truncate(kept);

@@ -4,7 +4,9 @@
 //! implementation can take its place.
 
 use std::any::{Any, TypeId};
+use std::collections::HashSet;
 use std::io::{self, Read, Write};
+use std::sync::{LazyLock, PoisonError, RwLock};
 
 use bincode::config::{self, Configuration, Fixint, Limit, LittleEndian};
 use bincode::error::EncodeError;
@@ -32,6 +34,40 @@ const LEN: usize = 8;
 
 /// The fact that tells how long a compressed value is when it is not.
 const ENCODED: &str = "encoded";
+
+/// Types that have shown that their values come back.
+static TRIED: LazyLock<RwLock<HashSet<TypeId>>> = LazyLock::new(RwLock::default);
+
+/// A type is tried with its first value of at most so many bytes.
+const TRIAL: usize = 1 << 20;
+
+/// Refuses what would not come back: a value that cannot be encoded, and a type whose encoding cannot be decoded
+/// because it needs a format that describes itself. The latter is tried once for each type.
+pub(crate) fn check<T: Serialize + DeserializeOwned + 'static>(value: &T) -> Result<()> {
+    if as_bytes(value).is_some() {
+        return Ok(());
+    }
+    let len = write(value, &mut Count(0))?;
+    let id = TypeId::of::<T>();
+    if len > TRIAL || TRIED.read().unwrap_or_else(PoisonError::into_inner).contains(&id) {
+        return Ok(());
+    }
+    let mut bytes = Vec::with_capacity(len);
+    write(value, &mut bytes)?;
+    // Maps and sets may come back in another order, so the length is all that can be compared.
+    let comes_back = parse::<T>(&bytes).and_then(|back| Ok(write(&back, &mut Count(0))? == len));
+    if !matches!(comes_back, Ok(true)) {
+        let message = "the value could be written but not read back: its type needs a format that describes itself \
+                       (serde's untagged, flatten, skip_serializing_if, or JSON inside); store it as serde_json::Value";
+        let error = Error::unsupported(message);
+        return Err(match comes_back {
+            Err(cause) => error.with_source(cause),
+            Ok(_) => error,
+        });
+    }
+    TRIED.write().unwrap_or_else(PoisonError::into_inner).insert(id);
+    Ok(())
+}
 
 /// The length of the encoding, uncompressed. Takes a pass over the value.
 pub(crate) fn encoded_len<T: Serialize + 'static>(value: &T) -> usize {

@@ -71,9 +71,9 @@ fn is_fortran<A>(array: &ArrayViewD<'_, A>) -> bool {
 /// Writes an NPY file of version 1.0, or 2.0 when the header is long.
 pub(crate) fn write<A: Element>(array: ArrayViewD<'_, A>, out: &mut dyn Write) -> io::Result<()> {
     let fortran_order = is_fortran(&array);
-    let lens: String = array.shape().iter().map(|len| format!("{len},")).collect();
-    // One axis needs its comma; several do not.
-    let shape = if array.ndim() == 1 { &lens } else { lens.trim_end_matches(',') };
+    let lens: Vec<String> = array.shape().iter().map(usize::to_string).collect();
+    // A Python tuple of one needs its comma.
+    let shape = if lens.len() == 1 { format!("{},", lens[0]) } else { lens.join(", ") };
     let order = if fortran_order { "True" } else { "False" };
     let mut header = format!("{{'descr': '{}', 'fortran_order': {order}, 'shape': ({shape}), }}", A::DTYPE);
     let (version, prefix) = if header.len() + 1 + ALIGN < 1 << 16 { (1, 10) } else { (2, 12) };
@@ -185,7 +185,7 @@ fn blosc_pays<A: Element>(array: &ArrayViewD<'_, A>, wanted: super::Compression)
 /// Reads what the array's file says of it, and checks that the file can hold so much.
 pub(crate) fn read_layout(input: &mut Decoder) -> Result<Layout> {
     match input.format() {
-        "npy" => read_header(input).map_err(|error| Error::io("the NPY header makes no sense", error)),
+        "npy" => read_header(input).map_err(|error| Error::io("cannot read the NPY header", error)),
         #[cfg(feature = "blosc")]
         "b2nd" => {
             let header = super::b2nd::read_header(&**input.payload())
@@ -226,21 +226,18 @@ fn read_header(input: &mut Decoder) -> io::Result<Layout> {
     input.read_exact(&mut text)?;
     let text = String::from_utf8(text).map_err(|_| wrong("it is no text"))?;
     let (descr, fortran_order, shape) = parse_header(&text).ok_or_else(|| wrong("it is no description of an array"))?;
+    let unknown = || io::Error::new(io::ErrorKind::Unsupported, format!("arrays of dtype {descr:?} cannot be read"));
     let swapped = descr.starts_with('>');
     let dtype = match (descr.get(..1), descr.get(1..)) {
         // The order of single bytes has several names.
         (Some("<" | "=" | "|" | ">"), Some(kind @ ("b1" | "i1" | "u1"))) => format!("|{kind}"),
         (Some("<" | "=" | ">"), Some(kind)) => format!("<{kind}"),
-        _ => {
-            return Err(io::Error::new(
-                io::ErrorKind::Unsupported,
-                format!("arrays of dtype {descr:?} cannot be read"),
-            ));
-        }
+        _ => return Err(unknown()),
     };
     let offset = input.stream_position()?;
     let layout = Layout { dtype, shape, fortran_order, swapped, place: Place::Npy(offset) };
-    let bytes = layout.itemsize().zip(layout.elements()).and_then(|(size, count)| size.checked_mul(count));
+    let size = layout.itemsize().ok_or_else(unknown)?;
+    let bytes = layout.elements().and_then(|count| size.checked_mul(count));
     // `np.load` steps over what follows the elements, and so does this.
     if bytes.is_none_or(|bytes| bytes as u64 > input.stored_len() - offset) {
         return Err(wrong("the file is too short for the array"));

@@ -13,6 +13,7 @@ use parquet::basic::{Compression as Codec, ZstdLevel};
 use parquet::errors::ParquetError;
 use parquet::file::properties::WriterProperties;
 use parquet::file::reader::{ChunkReader, Length};
+use serde_json::json;
 
 use super::{Compression, Decoder, Encoder, Format, Payload, ROW_GROUP_BYTES, ReadAt};
 use crate::error::{Error, ErrorKind, Result};
@@ -23,8 +24,7 @@ const BATCH_ROWS: usize = 64 << 10;
 pub(crate) fn encode(schema: &SchemaRef, batches: &[RecordBatch], size: usize, out: &mut Encoder) -> Result<Format> {
     let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
     out.describe("rows", rows);
-    let columns: serde_json::Map<_, _> =
-        schema.fields().iter().map(|field| (field.name().clone(), field.data_type().to_string().into())).collect();
+    let columns: Vec<_> = schema.fields().iter().map(|field| json!([field.name(), field.data_type().to_string()])).collect();
     out.describe("columns", columns);
     let codec = match out.compression() {
         Compression::Never => Codec::LZ4_RAW,

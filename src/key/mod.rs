@@ -46,7 +46,8 @@ impl Key {
     /// Maps and structs are sorted by key, so the order of insertion or declaration plays no part.
     ///
     /// # Errors
-    /// [`Invalid`](crate::ErrorKind::Invalid) when the value's `Serialize` fails or nests deeper than 64 levels.
+    /// [`Invalid`](crate::ErrorKind::Invalid) when the value's `Serialize` fails, or when it nests too deeply: lists 64
+    /// levels, structs and maps 42, variants of enums 25.
     ///
     /// ```
     /// use icechest::Key;

@@ -9,11 +9,20 @@ use crate::error::{Error, Result};
 
 /// Deeper keys are refused: the reader's recursion is bounded too.
 pub(super) const MAX_DEPTH: usize = 64;
+/// Tags add levels of their own, and this is how many `serde_json` reads.
+const MAX_JSON_DEPTH: usize = 127;
+
+/// How deep a part of a key is: in the value, and in its canonical text.
+#[derive(Clone, Copy, Default)]
+struct Depth {
+    value: usize,
+    json: usize,
+}
 
 pub(super) fn canonical<T: Serialize + ?Sized>(value: &T) -> Result<String> {
     let mut out = String::new();
     value
-        .serialize(Writer { out: &mut out, depth: 0 })
+        .serialize(Writer { out: &mut out, depth: Depth::default() })
         .map_err(|error| Error::invalid("the key cannot be serialised").with_source(error.to_string()))?;
     Ok(out)
 }
@@ -102,31 +111,33 @@ type WriteResult<T = ()> = std::result::Result<T, serde::de::value::Error>;
 
 struct Writer<'a> {
     out: &'a mut String,
-    depth: usize,
+    depth: Depth,
 }
 
 impl<'a> Writer<'a> {
-    fn deeper(self) -> WriteResult<Self> {
-        if self.depth == MAX_DEPTH {
-            return Err(ser::Error::custom(format!("nested deeper than {MAX_DEPTH} levels")));
+    /// Goes one level deeper in the value, and some in the text.
+    fn deeper(self, json: usize) -> WriteResult<Self> {
+        let depth = Depth { value: self.depth.value + 1, json: self.depth.json + json };
+        if depth.value > MAX_DEPTH || depth.json > MAX_JSON_DEPTH {
+            return Err(ser::Error::custom("nested too deeply"));
         }
-        Ok(Self { depth: self.depth + 1, ..self })
+        Ok(Self { depth, ..self })
     }
 
     fn list(self, close: &'static str) -> WriteResult<List<'a>> {
-        let Writer { out, depth } = self.deeper()?;
+        let Writer { out, depth } = self.deeper(1)?;
         out.push('[');
         Ok(List { out, depth, empty: true, close })
     }
 
     fn entries(self, close: &'static str) -> WriteResult<Entries<'a>> {
-        let Writer { out, depth } = self.deeper()?;
+        let Writer { out, depth } = self.deeper(3)?;
         Ok(Entries { out, depth, entries: Vec::new(), key: None, close })
     }
 
     /// Opens `{"$variant":["Name",` for the content of an enum's variant.
     fn variant(self, name: &str) -> WriteResult<Self> {
-        let writer = self.deeper()?;
+        let writer = self.deeper(2)?;
         writer.out.push_str("{\"$variant\":[");
         text(writer.out, name);
         writer.out.push(',');
@@ -270,7 +281,7 @@ impl<'a> ser::Serializer for Writer<'a> {
 
 struct List<'a> {
     out: &'a mut String,
-    depth: usize,
+    depth: Depth,
     empty: bool,
     close: &'static str,
 }
@@ -291,7 +302,7 @@ impl List<'_> {
 
 struct Entries<'a> {
     out: &'a mut String,
-    depth: usize,
+    depth: Depth,
     entries: Vec<(String, String)>,
     key: Option<String>,
     close: &'static str,

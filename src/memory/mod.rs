@@ -170,6 +170,7 @@ impl Residents {
         self.by_edition.insert(edition, key.clone());
         self.by_key.insert(key, Resident { value, size, version, checked: None, edition, usage, rank });
         self.take(size);
+        self.note_peak();
         edition
     }
 
@@ -209,6 +210,10 @@ impl Residents {
     /// Counts bytes that are about to be taken.
     pub(crate) fn take(&mut self, bytes: u64) {
         self.used += bytes;
+    }
+
+    /// Remembers how much is used, at a moment when all that is counted is really taken.
+    pub(crate) fn note_peak(&mut self) {
         self.peak = self.peak.max(self.used);
     }
 
@@ -221,6 +226,7 @@ impl Residents {
         self.release(&key);
         self.held.insert(key, Held { value: Arc::downgrade(value), size, version });
         self.take(size);
+        self.note_peak();
     }
 
     /// The value that somebody still holds, with its version.

@@ -49,6 +49,7 @@ impl Store {
         let mut state = self.state();
         let room = self.promise(&mut state, bytes);
         let made = self.spill(state);
+        self.state().residents.note_peak();
         (room, made)
     }
 

@@ -2,9 +2,11 @@
 
 use std::collections::HashSet;
 
-use arrow_array::{Array, RecordBatch};
+use arrow_array::cast::AsArray;
+use arrow_array::types::{Decimal32Type, Decimal64Type, Decimal128Type, Decimal256Type};
+use arrow_array::{Array, RecordBatch, make_array};
 use arrow_data::ArrayData;
-use arrow_schema::{DataType, SchemaRef};
+use arrow_schema::{ArrowError, DataType, SchemaRef};
 
 use super::{Kind, Value};
 use crate::error::{Error, Result};
@@ -110,6 +112,14 @@ fn check(schema: &SchemaRef, batches: &[RecordBatch]) -> Result<()> {
             return Err(Error::unsupported(message));
         }
     }
+    for (index, field) in schema.fields().iter().enumerate().filter(|(_, field)| holds_decimals(field.data_type())) {
+        for batch in batches {
+            check_decimals(batch.column(index)).map_err(|error| {
+                let message = format!("a decimal of column {:?} has more digits than its type allows", field.name());
+                Error::unsupported(message).with_source(error)
+            })?;
+        }
+    }
     Ok(())
 }
 
@@ -132,6 +142,39 @@ fn uncarried(dtype: &DataType) -> Option<&'static str> {
         | DataType::Map(field, _) => uncarried(field.data_type()),
         DataType::Struct(fields) => fields.iter().find_map(|field| uncarried(field.data_type())),
         _ => None,
+    }
+}
+
+fn holds_decimals(dtype: &DataType) -> bool {
+    match dtype {
+        DataType::List(field)
+        | DataType::LargeList(field)
+        | DataType::ListView(field)
+        | DataType::LargeListView(field)
+        | DataType::FixedSizeList(field, _)
+        | DataType::Map(field, _) => holds_decimals(field.data_type()),
+        DataType::Struct(fields) => fields.iter().any(|field| holds_decimals(field.data_type())),
+        DataType::Dictionary(_, values) => holds_decimals(values),
+        dtype => dtype.is_decimal(),
+    }
+}
+
+/// Arrow lets a decimal have any number of digits; Parquet keeps as many bytes as the type needs and cuts the rest.
+fn check_decimals(array: &dyn Array) -> Result<(), ArrowError> {
+    match *array.data_type() {
+        DataType::Decimal32(precision, _) => {
+            array.as_primitive::<Decimal32Type>().validate_decimal_precision(precision)
+        }
+        DataType::Decimal64(precision, _) => {
+            array.as_primitive::<Decimal64Type>().validate_decimal_precision(precision)
+        }
+        DataType::Decimal128(precision, _) => {
+            array.as_primitive::<Decimal128Type>().validate_decimal_precision(precision)
+        }
+        DataType::Decimal256(precision, _) => {
+            array.as_primitive::<Decimal256Type>().validate_decimal_precision(precision)
+        }
+        _ => array.to_data().child_data().iter().try_for_each(|child| check_decimals(&make_array(child.clone()))),
     }
 }
 

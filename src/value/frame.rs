@@ -17,6 +17,7 @@ use polars_core::prelude::PolarsError;
 use polars_io::SerReader;
 use polars_io::parquet::read::ParquetReader;
 use polars_io::parquet::write::{ParquetCompression, ParquetWriter};
+use serde_json::json;
 
 use super::{Kind, Value};
 use crate::error::{Error, ErrorKind, Result};
@@ -64,8 +65,8 @@ impl Value for DataFrame {
 
     fn encode(&self, out: &mut Encoder) -> Result<Format> {
         out.describe("rows", self.height());
-        let columns: serde_json::Map<_, _> =
-            self.schema().iter().map(|(name, dtype)| (name.to_string(), dtype.to_string().into())).collect();
+        let columns: Vec<_> =
+            self.schema().iter().map(|(name, dtype)| json!([name.as_str(), dtype.to_string()])).collect();
         out.describe("columns", columns);
         let compression = match out.compression() {
             Compression::Never => ParquetCompression::Lz4Raw,

@@ -58,6 +58,10 @@ impl<T: Plain> Value for T {
         size_of::<Self>() + bincode::encoded_len(self)
     }
 
+    fn check(&self) -> Result<()> {
+        bincode::check(self)
+    }
+
     fn encode(&self, out: &mut Encoder) -> Result<Format> {
         bincode::encode(self, out)
     }

@@ -10,6 +10,8 @@ use crate::human;
 
 /// Arrays of so many elements or fewer are shown whole.
 const WHOLE: usize = 100;
+/// And if a line does not get longer than this.
+const WHOLE_LINE: usize = 12;
 
 /// Runs an expression on the array inside, by what its elements are.
 macro_rules! by_elements {
@@ -38,7 +40,7 @@ macro_rules! by_elements {
 
 pub(crate) fn show(any: &AnyArray, out: &mut dyn Write) -> io::Result<()> {
     let elements: usize = any.shape().iter().product();
-    writeln!(out, "{any}, dtype {}, {} elements", any.dtype(), human::count(elements))?;
+    writeln!(out, "{any}, dtype {}, {}", any.dtype(), human::many(elements, "element"))?;
     by_elements!(any, array;
         integers { integers(array, out)?; corner(array, &|cells| texts(cells, |x| x.to_string()), out) };
         floats { floats(array, out)?; corner(array, &|cells| float_texts(cells), out) };
@@ -138,7 +140,7 @@ fn corner<A: Element>(array: &ArrayD<A>, texts: &Texts<'_, A>, out: &mut dyn Wri
         return Ok(());
     }
     let mut shown = Vec::new();
-    let is_whole = array.len() <= WHOLE;
+    let is_whole = array.len() <= WHOLE && array.shape().last().is_none_or(|&len| len <= WHOLE_LINE);
     gather(array.view(), is_whole, &mut shown);
     let texts = texts(&shown);
     let width = texts.iter().map(|text| text.len()).max().unwrap_or(0);

@@ -42,11 +42,11 @@ pub(crate) fn show(batches: &[RecordBatch], room: usize, out: &mut dyn Write) ->
         table.write(out, "", room)?;
     }
     if total > ROWS && kept > 0 {
-        writeln!(out, "… {} more rows", human::count(total - ROWS))?;
+        writeln!(out, "… {}", human::many(total - ROWS, "more row"))?;
     }
     if kept < columns {
         let names: Vec<_> = schema.fields().iter().skip(kept).take(200).map(|field| field.name().as_str()).collect();
-        let text = format!("… {} more columns: {}", columns - kept, names.join(", "));
+        let text = format!("… {}: {}", human::many(columns - kept, "more column"), names.join(", "));
         writeln!(out, "{}", human::cut(&human::printable(&text), room))?;
     }
     Ok(())

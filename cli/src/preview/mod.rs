@@ -18,6 +18,9 @@ const PLAIN_CHARACTERS: usize = 4000;
 /// Bytes that are shown, as lines of so many.
 const HEX_BYTES: usize = 256;
 const HEX_LINE: usize = 16;
+/// Lines of a text file that are shown, and how much of each.
+const TEXT_LINES: usize = 20;
+const TEXT_COLUMNS: usize = 200;
 
 /// Shows a value: the head of a frame, the corner of an array, documents and texts whole.
 pub(crate) fn show(chest: &Chest, info: &Info, got: &Got, out: &mut dyn Write) -> Result<()> {
@@ -55,7 +58,14 @@ fn lines(text: &str, out: &mut dyn Write) -> io::Result<()> {
 }
 
 fn show_bytes(bytes: &[u8], out: &mut dyn Write) -> io::Result<()> {
-    writeln!(out, "{} bytes", human::count(bytes.len()))?;
+    let is_readable = |c: char| !c.is_control() || matches!(c, '\n' | '\r' | '\t');
+    if let Ok(text) = std::str::from_utf8(bytes)
+        && text.chars().all(is_readable)
+        && !text.is_empty()
+    {
+        return show_text_file(text, out);
+    }
+    writeln!(out, "{}", human::many(bytes.len(), "byte"))?;
     for (i, line) in bytes[..bytes.len().min(HEX_BYTES)].chunks(HEX_LINE).enumerate() {
         let hex: Vec<_> = line.iter().map(|byte| format!("{byte:02x}")).collect();
         let text: String =
@@ -63,6 +73,19 @@ fn show_bytes(bytes: &[u8], out: &mut dyn Write) -> io::Result<()> {
         writeln!(out, "{:08x}  {:<47}  {text}", i * HEX_LINE, hex.join(" "))?;
     }
     if bytes.len() > HEX_BYTES {
+        writeln!(out, "… for all of them: -o FILE")?;
+    }
+    Ok(())
+}
+
+/// The first lines of a file that holds text.
+fn show_text_file(text: &str, out: &mut dyn Write) -> io::Result<()> {
+    let count = text.lines().count();
+    writeln!(out, "{} of text, {}\n", human::many(text.len(), "byte"), human::many(count, "line"))?;
+    for line in text.lines().take(TEXT_LINES) {
+        lines(&human::cut(line, TEXT_COLUMNS), out)?;
+    }
+    if count > TEXT_LINES {
         writeln!(out, "… for all of them: -o FILE")?;
     }
     Ok(())
@@ -106,7 +129,12 @@ impl fmt::Write for Limited {
 fn show_unknown(chest: &Chest, info: &Info, out: &mut dyn Write) -> io::Result<()> {
     let format = info.format.as_deref().unwrap_or("unknown");
     let name = human::printable(&info.type_name);
-    writeln!(out, "{name}, {} in memory, stored as {format} of {}", human::bytes(info.bytes), human::bytes(info.stored_bytes))?;
+    writeln!(
+        out,
+        "{name}, {} in memory, stored as {format} of {}",
+        human::bytes(info.bytes),
+        human::bytes(info.stored_bytes)
+    )?;
     if let Some(file) = &info.file {
         writeln!(out, "its file: {}", chest.path().join(file).display())?;
     }
@@ -129,9 +157,9 @@ mod tests {
     #[test]
     fn bytes_are_shown_in_lines() {
         let mut out = Vec::new();
-        show_bytes(&[b'a'; 17], &mut out).unwrap();
+        show_bytes(&[1; 17], &mut out).unwrap();
         let text = String::from_utf8(out).unwrap();
-        assert!(text.starts_with("17 bytes\n00000000  61 61 61 61 61"), "{text}");
-        assert!(text.ends_with("  a\n"), "{text}");
+        assert!(text.starts_with("17 bytes\n00000000  01 01 01 01 01"), "{text}");
+        assert!(text.ends_with("  .\n"), "{text}");
     }
 }
