@@ -9,7 +9,7 @@ REQUIREMENTS := tests/python/requirements.txt
 .PHONY: demo test build python lint clean
 
 demo: build
-	$(TARGET)/debug/icechest demo
+	$(TARGET)/debug/icechest demo --dir $(TARGET)/demo
 
 test: build python
 	ICECHEST_PYTHON="$(abspath $(VENV))/bin/python" $(CARGO) test --workspace

@@ -47,7 +47,7 @@ impl Key {
     ///
     /// # Errors
     /// [`Invalid`](crate::ErrorKind::Invalid) when the value's `Serialize` fails, or when it nests too deeply: lists 64
-    /// levels, structs and maps 42, variants of enums 25.
+    /// levels, structs and maps 41, variants of enums 25.
     ///
     /// ```
     /// use icechest::Key;
@@ -119,6 +119,14 @@ impl Key {
             return Ok(Self(canonical.into()));
         }
         Err(crate::Error::invalid(format!("{text:.80} is not a key in canonical form; that would be {canonical:.80}")))
+    }
+
+    /// Refuses a key that could not be read back, as a tuple of tuples of keys without end.
+    pub(crate) fn check(&self) -> Result<()> {
+        if write::is_readable(&self.0) {
+            return Ok(());
+        }
+        Err(crate::Error::invalid("the key nests too deeply").with_key(self))
     }
 
     /// A short readable form that is safe as the beginning of a file name.

@@ -9,8 +9,8 @@ use crate::error::{Error, Result};
 
 /// Deeper keys are refused: the reader's recursion is bounded too.
 pub(super) const MAX_DEPTH: usize = 64;
-/// Tags add levels of their own, and this is how many `serde_json` reads.
-const MAX_JSON_DEPTH: usize = 127;
+/// Tags add levels of their own. `serde_json` reads 127 in all, of which two are left for the tag of an innermost value.
+const MAX_JSON_DEPTH: usize = 125;
 
 /// How deep a part of a key is: in the value, and in its canonical text.
 #[derive(Clone, Copy, Default)]
@@ -89,6 +89,29 @@ pub(super) fn path(path: &Path) -> String {
         Some(text) => tagged("$path", text),
         None => tagged("$path_bytes", &hex(path.as_os_str().as_encoded_bytes())),
     }
+}
+
+/// Whether a canonical text nests no deeper than can be read. Tuples of keys can grow to any depth without a check.
+pub(super) fn is_readable(canonical: &str) -> bool {
+    // Each level takes a character at either end.
+    if canonical.len() <= 2 * MAX_JSON_DEPTH {
+        return true;
+    }
+    let (mut depth, mut in_text, mut escaped) = (0, false, false);
+    for byte in canonical.bytes() {
+        match byte {
+            _ if std::mem::take(&mut escaped) => {}
+            b'\\' => escaped = true,
+            b'"' => in_text = !in_text,
+            b'[' | b'{' if !in_text => depth += 1,
+            b']' | b'}' if !in_text => depth -= 1,
+            _ => {}
+        }
+        if depth > MAX_JSON_DEPTH + 2 {
+            return false;
+        }
+    }
+    true
 }
 
 /// Entries of a map, each already canonical, in canonical order.

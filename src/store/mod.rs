@@ -105,7 +105,7 @@ impl Store {
     /// Takes a value in. It is in the chest afterwards even if this returns an error, unless it cannot be stored at all;
     /// then the error gives it back.
     pub(crate) fn insert(&self, key: Key, value: Arc<dyn Stored>) -> Result<()> {
-        if let Err(error) = value.check() {
+        if let Err(error) = key.check().and_then(|()| value.check()) {
             return Err(error.with_key(&key).with_value(value.into_any()));
         }
         let size = value.size();
@@ -128,7 +128,7 @@ impl Store {
 
     /// As [`insert`](Self::insert), for a caller that has the key's lock already.
     fn insert_locked(&self, lock: &KeyLock<'_>, value: Arc<dyn Stored>) -> Result<()> {
-        if let Err(error) = value.check() {
+        if let Err(error) = lock.key().check().and_then(|()| value.check()) {
             return Err(error.with_key(lock.key()).with_value(value.into_any()));
         }
         let size = value.size();

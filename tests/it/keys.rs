@@ -249,6 +249,28 @@ fn a_key_that_nests_too_deep_is_refused() {
     assert_eq!(chest.keys().unwrap(), [key]);
 }
 
+#[test]
+fn a_tuple_of_keys_without_end_is_refused_and_the_value_comes_back() {
+    let nested = |depth: usize| (0..depth).fold(Key::from("[{\"\\"), |key, _| Key::from((key,)));
+    let dir = dir();
+    let chest = Chest::open(dir.path()).unwrap();
+    let mut kept = Vec::new();
+    for depth in [1, 60, 100, 120, 127, 128, 129, 200, 5000] {
+        match chest.insert(nested(depth), depth as u64) {
+            Ok(()) => kept.push(nested(depth)),
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::Invalid);
+                assert_eq!(*error.into_value::<u64>().unwrap(), depth as u64);
+                let made = chest.get_or_insert_with(nested(depth), || 7);
+                assert_eq!(made.unwrap_err().kind(), ErrorKind::Invalid);
+            }
+        }
+    }
+    drop(chest);
+    assert!((3..8).contains(&kept.len()), "{}", kept.len());
+    assert_eq!(Chest::open(dir.path()).unwrap().keys().unwrap(), kept);
+}
+
 /// Enums and structs nest twice as deep in the canonical text as in the value.
 #[test]
 fn the_deepest_enum_comes_back() {

@@ -5,4 +5,6 @@ mod arrays;
 mod frames;
 mod helpers;
 mod keys;
+mod model;
 mod plain;
+mod tiers;

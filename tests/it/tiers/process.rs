@@ -1,0 +1,226 @@
+//! Other processes: this test binary itself, run again as a child that does one thing.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use icechest::Chest;
+
+use crate::helpers::dir;
+
+const ROLE: &str = "ICECHEST_TEST_ROLE";
+const PLACE: &str = "ICECHEST_TEST_PLACE";
+
+/// Runs the test `child` below in a process of its own, and waits until it says that it is ready.
+struct Other {
+    child: Child,
+    out: BufReader<std::process::ChildStdout>,
+}
+
+impl Other {
+    fn start(role: &str, place: &Path) -> Self {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "tiers::process::child", "--nocapture", "--test-threads=1"])
+            .env(ROLE, role)
+            .env(PLACE, place)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let out = BufReader::new(child.stdout.take().unwrap());
+        let mut other = Self { child, out };
+        assert_eq!(other.answer(), "ready");
+        other
+    }
+
+    /// The next line that the child marked as one for its parent.
+    fn answer(&mut self) -> String {
+        let mut line = String::new();
+        loop {
+            line.clear();
+            assert!(self.out.read_line(&mut line).unwrap() > 0, "the child has ended");
+            if let Some((_, answer)) = line.split_once("child: ") {
+                return answer.trim_end().to_owned();
+            }
+        }
+    }
+
+    fn ask(&mut self, question: &str) -> String {
+        writeln!(self.child.stdin.as_mut().unwrap(), "{question}").unwrap();
+        self.answer()
+    }
+
+    /// Ends it as a crash does.
+    fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+impl Drop for Other {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// What the child does; without a role, as in a usual run of the tests, nothing.
+#[test]
+fn child() {
+    let Ok(role) = std::env::var(ROLE) else { return };
+    let place = PathBuf::from(std::env::var_os(PLACE).unwrap());
+    let say = |text: &str| println!("child: {text}");
+    let mut lines = std::io::stdin().lines().map(Result::unwrap);
+    match role.as_str() {
+        "temporary" => {
+            let chest = Chest::builder().budget(0).inline_limit(0).temporary_in(place).temporary().unwrap();
+            chest.insert("k", vec![7u8; 5000]).unwrap();
+            say("ready");
+            lines.next();
+        }
+        "panic" => {
+            let chest = Chest::builder().budget(0).inline_limit(0).temporary_in(place).temporary().unwrap();
+            chest.insert("k", vec![7u8; 5000]).unwrap();
+            say("ready");
+            lines.next();
+            panic!("the end");
+        }
+        "counter" => {
+            let chest = Chest::open(place).unwrap();
+            say("ready");
+            for line in lines {
+                match line.as_str() {
+                    "get" => say(&format!("{:?}", chest.find::<u64>("n").unwrap().map(|n| *n))),
+                    "remove" => say(&chest.remove("n").unwrap().to_string()),
+                    number => {
+                        chest.insert("n", number.parse::<u64>().unwrap()).unwrap();
+                        chest.flush().unwrap();
+                        say("done");
+                    }
+                }
+            }
+        }
+        "filler" => {
+            let chest = Chest::builder().inline_limit(1000).open(place).unwrap();
+            say("ready");
+            for i in 0.. {
+                chest.insert(i % 500, vec![i; i as usize % 2000]).unwrap();
+                if i % 50 == 0 {
+                    chest.flush().unwrap();
+                    say("flushed");
+                }
+            }
+        }
+        other => panic!("no role {other}"),
+    }
+}
+
+fn count(dir: &Path) -> usize {
+    fs::read_dir(dir).unwrap().count()
+}
+
+#[test]
+fn a_temporary_chest_leaves_nothing_behind() {
+    let parent = dir();
+    let chest = Chest::builder().budget(0).inline_limit(0).temporary_in(parent.path()).temporary().unwrap();
+    chest.insert("k", vec![7u8; 5000]).unwrap();
+    assert_eq!(count(parent.path()), 1);
+    assert!(chest.path().starts_with(fs::canonicalize(parent.path()).unwrap()));
+    let clone = chest.clone();
+    drop(chest);
+    assert_eq!(*clone.get::<Vec<u8>>("k").unwrap(), [7; 5000]);
+    drop(clone);
+    assert_eq!(count(parent.path()), 0);
+}
+
+#[test]
+fn a_temporary_chest_leaves_nothing_behind_after_a_panic() {
+    let parent = dir();
+    let make = || Chest::builder().budget(0).inline_limit(0).temporary_in(parent.path()).temporary().unwrap();
+    let unwound = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        let chest = make();
+        chest.insert("k", vec![7u8; 5000]).unwrap();
+        panic!("on purpose");
+    }));
+    assert!(unwound.is_err());
+    assert_eq!(count(parent.path()), 0);
+    let chest = make();
+    let thread = std::thread::spawn(move || {
+        chest.insert("k", vec![7u8; 5000]).unwrap();
+        panic!("on purpose");
+    });
+    assert!(thread.join().is_err());
+    assert_eq!(count(parent.path()), 0);
+}
+
+#[test]
+fn a_process_that_panics_leaves_nothing_behind() {
+    let parent = dir();
+    let mut other = Other::start("panic", parent.path());
+    assert_eq!(count(parent.path()), 1);
+    drop(other.child.stdin.take());
+    assert!(!other.child.wait().unwrap().success());
+    assert_eq!(count(parent.path()), 0);
+}
+
+#[test]
+fn what_a_killed_process_left_is_removed_by_the_next() {
+    let parent = dir();
+    let (dead, alive) = (Other::start("temporary", parent.path()), Other::start("temporary", parent.path()));
+    assert_eq!(count(parent.path()), 2);
+    dead.kill();
+    assert_eq!(count(parent.path()), 2);
+    let chest = Chest::builder().temporary_in(parent.path()).temporary().unwrap();
+    assert_eq!(count(parent.path()), 2, "that of the living and this one");
+    drop(chest);
+    assert_eq!(count(parent.path()), 1);
+    alive.kill();
+    drop(Chest::builder().temporary_in(parent.path()).temporary().unwrap());
+    assert_eq!(count(parent.path()), 0);
+}
+
+#[test]
+fn processes_see_what_others_published() {
+    let dir = dir();
+    let chest = Chest::open(dir.path()).unwrap();
+    let (mut one, mut two) = (Other::start("counter", dir.path()), Other::start("counter", dir.path()));
+    assert_eq!(one.ask("get"), "None");
+    for n in 0..10u64 {
+        assert_eq!(one.ask(&(3 * n).to_string()), "done");
+        assert_eq!(two.ask("get"), format!("Some({})", 3 * n));
+        assert_eq!(*chest.get::<u64>("n").unwrap(), 3 * n);
+        assert_eq!(two.ask(&(3 * n + 1).to_string()), "done");
+        assert_eq!(*chest.get::<u64>("n").unwrap(), 3 * n + 1);
+        assert_eq!(one.ask("get"), format!("Some({})", 3 * n + 1));
+        chest.insert("n", 3 * n + 2).unwrap();
+        chest.flush().unwrap();
+        assert_eq!([one.ask("get"), two.ask("get")], [format!("Some({})", 3 * n + 2), format!("Some({})", 3 * n + 2)]);
+    }
+    assert_eq!(one.ask("remove"), "true");
+    assert_eq!(two.ask("get"), "None");
+    assert!(!chest.contains_key("n").unwrap());
+}
+
+#[test]
+fn what_was_published_survives_a_killed_process() {
+    let dir = dir();
+    for _ in 0..3 {
+        let mut other = Other::start("filler", dir.path());
+        assert_eq!((0..4).map(|_| other.answer()).filter(|answer| answer == "flushed").count(), 4);
+        other.kill();
+        let chest = Chest::open(dir.path()).unwrap();
+        let keys = chest.keys().unwrap();
+        assert!(keys.len() > 150, "{}", keys.len());
+        for i in 0..=150i32 {
+            assert!(chest.contains_key(i).unwrap());
+        }
+        for entry in chest.iter::<Vec<i32>>().unwrap() {
+            let (key, value) = entry.unwrap();
+            let i = key.to::<i32>().unwrap();
+            // Some version of it, whole.
+            assert!(value.iter().all(|n| *n == value[0] && n % 500 == i), "{key}");
+        }
+    }
+}

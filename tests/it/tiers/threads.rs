@@ -1,0 +1,238 @@
+//! Many threads, and closures that call back.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Barrier};
+use std::thread;
+
+use icechest::{Chest, ErrorKind};
+
+use crate::helpers::dir;
+
+const THREADS: usize = 8;
+
+/// Runs a closure in many threads at once.
+fn at_once<T: Send>(run: impl Fn(usize) -> T + Sync) -> Vec<T> {
+    let barrier = Barrier::new(THREADS);
+    thread::scope(|scope| {
+        let start = |id| {
+            barrier.wait();
+            run(id)
+        };
+        let handles: Vec<_> = (0..THREADS).map(|id| scope.spawn(move || start(id))).collect();
+        handles.into_iter().map(|handle| handle.join().unwrap()).collect()
+    })
+}
+
+#[test]
+fn a_chest_is_send_and_sync_and_cheap_to_clone() {
+    fn check<T: Send + Sync + Clone + 'static>() {}
+    check::<Chest>();
+    let chest = Chest::temporary().unwrap();
+    let clone = chest.clone();
+    chest.insert("k", 1).unwrap();
+    drop(chest);
+    assert_eq!(*clone.get::<i32>("k").unwrap(), 1);
+}
+
+#[test]
+fn threads_on_keys_of_their_own_lose_nothing() {
+    let dir = dir();
+    for budget in [0, 10_000, 1 << 20] {
+        let chest = Chest::builder().budget(budget).inline_limit(500).open(dir.path()).unwrap();
+        at_once(|id| {
+            for i in 0..100 {
+                chest.insert((id, i), vec![i; i % 300]).unwrap();
+                assert_eq!(*chest.get::<Vec<usize>>((id, i)).unwrap(), vec![i; i % 300]);
+                if i % 3 == 0 {
+                    assert!(chest.remove((id, i)).unwrap());
+                }
+            }
+        });
+        for (id, i) in (0..THREADS).flat_map(|id| (0..100).map(move |i| (id, i))) {
+            let found = chest.find::<Vec<usize>>((id, i)).unwrap();
+            assert_eq!(found.is_some(), i % 3 != 0);
+        }
+        chest.clear().unwrap();
+    }
+}
+
+#[test]
+fn updates_of_one_key_add_up() {
+    let dir = dir();
+    for budget in [0, 1 << 20] {
+        let chest = Chest::builder().budget(budget).open(dir.path()).unwrap();
+        chest.insert("sum", 0u64).unwrap();
+        at_once(|_| (0..50).for_each(|_| chest.update("sum", |sum: &mut u64| *sum += 1).unwrap()));
+        assert_eq!(*chest.get::<u64>("sum").unwrap(), 50 * THREADS as u64);
+        drop(chest);
+        let chest = Chest::open(dir.path()).unwrap();
+        assert_eq!(*chest.get::<u64>("sum").unwrap(), 50 * THREADS as u64);
+    }
+}
+
+#[test]
+fn readers_see_whole_values_while_they_are_replaced() {
+    let chest = Chest::builder().budget(20_000).temporary().unwrap();
+    chest.insert("k", vec![0usize; 1000]).unwrap();
+    at_once(|id| {
+        for i in 0..50 {
+            if id % 2 == 0 {
+                chest.insert("k", vec![id * 1000 + i; 1000]).unwrap();
+            } else {
+                let value = chest.get::<Vec<usize>>("k").unwrap();
+                assert!(value.len() == 1000 && value.iter().all(|n| *n == value[0]));
+            }
+        }
+    });
+}
+
+#[test]
+fn a_value_is_made_once_across_threads() {
+    let dir = dir();
+    for budget in [0, 1 << 20] {
+        let chest = Chest::builder().budget(budget).open(dir.path()).unwrap();
+        let made = AtomicUsize::new(0);
+        for key in 0..20 {
+            let values = at_once(|id| {
+                let make = || {
+                    made.fetch_add(1, Ordering::Relaxed);
+                    thread::yield_now();
+                    vec![id; 100]
+                };
+                chest.get_or_insert_with((budget, key), make).unwrap()
+            });
+            assert!(values.iter().all(|value| *value == values[0]));
+        }
+        assert_eq!(made.load(Ordering::Relaxed), 20);
+    }
+}
+
+#[test]
+fn a_value_is_loaded_once_across_threads() {
+    let dir = dir();
+    let chest = Chest::open(dir.path()).unwrap();
+    chest.insert("k", vec![7u8; 2 << 20]).unwrap();
+    chest.flush().unwrap();
+    drop(chest);
+    let chest = Chest::open(dir.path()).unwrap();
+    let values = at_once(|_| chest.get::<Vec<u8>>("k").unwrap());
+    assert!(values.iter().all(|value| Arc::ptr_eq(value, &values[0])));
+    assert_eq!(chest.stats().unwrap().loads, 1);
+}
+
+#[test]
+fn flushes_and_budgets_from_all_sides_do_no_harm() {
+    let dir = dir();
+    let chest = Chest::open(dir.path()).unwrap();
+    at_once(|id| {
+        for i in 0..40 {
+            chest.insert((id, i), vec![i as u8; 2000]).unwrap();
+            match id % 4 {
+                0 => chest.flush().unwrap(),
+                1 => chest.set_budget(i % 3 * 20_000).unwrap(),
+                2 => drop(chest.stats().unwrap()),
+                _ => drop(chest.keys().unwrap()),
+            }
+        }
+    });
+    chest.set_budget(0).unwrap();
+    let stats = chest.stats().unwrap();
+    assert_eq!((stats.values, stats.resident_bytes), (40 * THREADS as u64, 0));
+}
+
+#[test]
+fn closures_may_use_the_chest() {
+    let chest = Chest::builder().budget(1000).temporary().unwrap();
+    chest.insert("a", 1).unwrap();
+    let made = chest.get_or_insert_with("b", || *chest.get::<i32>("a").unwrap() + 1).unwrap();
+    assert_eq!(*made, 2);
+    let nested = chest.get_or_insert_with("c", || {
+        chest.insert("filler", vec![0u8; 5000]).unwrap();
+        chest.flush().unwrap();
+        chest.set_budget(500).unwrap();
+        chest.update("a", |a: &mut i32| {
+            *a += *chest.get_or_insert_with("d", || 40).unwrap();
+            chest.keys().unwrap();
+            chest.stats().unwrap();
+            *a
+        })
+        .unwrap()
+    });
+    assert_eq!(*nested.unwrap(), 41);
+    assert_eq!(*chest.get::<i32>("a").unwrap(), 41);
+}
+
+#[test]
+fn a_closure_that_uses_its_own_key_gets_busy() {
+    for budget in [0, 1 << 20] {
+        let chest = Chest::builder().budget(budget).temporary().unwrap();
+        let busy = |error: icechest::Error| assert_eq!((error.kind(), error.key()), (ErrorKind::Busy, Some(&"k".into())));
+        let make = || {
+            busy(chest.get::<i32>("k").unwrap_err());
+            busy(chest.find::<i32>("k").unwrap_err());
+            busy(chest.take::<i32>("k").unwrap_err());
+            busy(chest.remove("k").unwrap_err());
+            busy(chest.update("k", |_: &mut i32| ()).unwrap_err());
+            busy(chest.get_or_insert_with("k", || 1).unwrap_err());
+            let error = chest.insert("k", 2).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Busy);
+            assert_eq!(*error.into_value::<i32>().unwrap(), 2);
+            assert!(!chest.contains_key("k").unwrap());
+            3
+        };
+        assert_eq!(*chest.get_or_insert_with("k", make).unwrap(), 3);
+        let change = |value: &mut i32| {
+            busy(chest.remove("k").unwrap_err());
+            busy(chest.update("k", |_: &mut i32| ()).unwrap_err());
+            busy(chest.insert("k", 2).unwrap_err());
+            *value += 1;
+        };
+        chest.update("k", change).unwrap();
+        assert_eq!(*chest.get::<i32>("k").unwrap(), 4);
+    }
+}
+
+#[test]
+fn a_panic_in_a_closure_leaves_the_chest_usable_and_the_old_value() {
+    let dir = dir();
+    for budget in [0, 1 << 20] {
+        for flushed in [false, true] {
+            let chest = Chest::builder().budget(budget).open(dir.path()).unwrap();
+            chest.insert("k", vec![1, 2]).unwrap();
+            if flushed {
+                chest.flush().unwrap();
+            }
+            let before = chest.stats().unwrap().resident_bytes;
+            let update = catch_unwind(AssertUnwindSafe(|| {
+                chest.update("k", |list: &mut Vec<i32>| {
+                    list.clear();
+                    panic!("half way");
+                })
+            }));
+            assert!(update.is_err());
+            assert!(chest.stats().unwrap().resident_bytes <= before, "what the panic left is given back");
+            assert_eq!(*chest.get::<Vec<i32>>("k").unwrap(), [1, 2]);
+            let make = catch_unwind(AssertUnwindSafe(|| chest.get_or_insert_with("n", || -> i32 { panic!("never") })));
+            assert!(make.is_err());
+            assert!(!chest.contains_key("n").unwrap());
+            assert_eq!(*chest.get_or_insert_with("n", || 5).unwrap(), 5);
+            chest.update("k", |list: &mut Vec<i32>| list.push(3)).unwrap();
+            assert_eq!(*chest.get::<Vec<i32>>("k").unwrap(), [1, 2, 3]);
+            chest.clear().unwrap();
+        }
+    }
+}
+
+#[test]
+fn an_entry_is_changed_filled_or_fails() {
+    let chest = Chest::temporary().unwrap();
+    assert_eq!(*chest.entry("n").or_insert(1).unwrap(), 1);
+    assert_eq!(*chest.entry("n").and_modify(|n: &mut i32| *n += 1).unwrap().or_insert(9).unwrap(), 2);
+    let failed: Result<_, icechest::Error> =
+        chest.entry("m").or_try_insert_with(|| Err::<i32, _>(icechest::Error::new(ErrorKind::Io, "no luck")));
+    assert_eq!(failed.unwrap_err().to_string(), "no luck");
+    assert!(!chest.contains_key("m").unwrap());
+    assert_eq!(chest.entry("n").or_insert("text").unwrap_err().kind(), ErrorKind::WrongType);
+    assert_eq!(chest.entry("n").key(), &"n".into());
+}
