@@ -184,6 +184,12 @@ impl Residents {
         Some(resident)
     }
 
+    /// Ends the residence of a value that is clean and that nobody holds. Tells whether it was.
+    pub(crate) fn spill(&mut self, key: &Key) -> bool {
+        let is_free = |resident: &Resident| resident.version.is_some() && !resident.is_pinned();
+        self.by_key.get(key).is_some_and(is_free) && self.remove(key).is_some()
+    }
+
     /// The directory has this edition now, as `version`.
     pub(crate) fn mark_clean(&mut self, key: &Key, edition: u64, version: i64) {
         if let Some(resident) = self.by_key.get_mut(key).filter(|resident| resident.edition == edition) {

@@ -7,4 +7,5 @@ mod helpers;
 mod keys;
 mod model;
 mod plain;
+mod python;
 mod tiers;
