@@ -53,6 +53,10 @@ pub struct Chest {
     _closer: Arc<Closer>,
 }
 
+/// A panic in a user's closure or encoder leaves the chest as it was, so it may be used after one.
+impl std::panic::UnwindSafe for Chest {}
+impl std::panic::RefUnwindSafe for Chest {}
+
 /// Ends the background thread and publishes what is left when the last clone of a chest goes.
 struct Closer {
     store: Arc<Store>,

@@ -447,6 +447,7 @@ impl Store {
         let Some(row) = self.disk.catalog().find(key)? else {
             return Err(Error::new(ErrorKind::NotFound, "no value has this key").with_key(key));
         };
+        check_type::<V>(key, row.kind, &row.stored_name)?;
         let needed = row.bytes.saturating_add(decode_buffer(&row));
         {
             let state = self.state();
