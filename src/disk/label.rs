@@ -1,7 +1,8 @@
 //! The label: what a value file says of itself, so that the catalog can be made again from the files alone.
 //!
-//! It is a block of bytes that every reader of the format steps over: behind the data of an array or a compressed
-//! stream, and before the footer of a Parquet file, which is found from the end. The rest of the file is the payload.
+//! It is a block of bytes that every reader of the format steps over: behind the data of an array, in a skippable frame
+//! behind compressed ones, as white space behind a JSON text, and before the footer of a Parquet file, which is found
+//! from the end. The rest of the file is the payload.
 //!
 //! ```text
 //! JSON (UTF-8) · XXH3-128 of the JSON, 16 bytes · length of the JSON, u32 little endian · "ICECHEST"
@@ -19,6 +20,7 @@ use crate::value::Kind;
 
 const MAGIC: &[u8; 8] = b"ICECHEST";
 const PARQUET: &[u8; 4] = b"PAR1";
+const SKIPPABLE: u32 = 0x184d_2a50;
 
 /// What the catalog knows of a value besides its bytes.
 pub(crate) struct Label<'a> {
@@ -56,6 +58,7 @@ impl Label<'_> {
         label.extend_from_slice(&digest);
         label.extend_from_slice(&len.to_le_bytes());
         label.extend_from_slice(MAGIC);
+        let label = disguise(label, self.format);
 
         let at = place(file, encoded.len)?;
         let mut tail = vec![0; (encoded.len - at) as usize];
@@ -64,6 +67,22 @@ impl Label<'_> {
         file.write_all(&label)?;
         file.write_all(&tail)?;
         Ok((at, label.len() as u64))
+    }
+}
+
+/// Gives a label the form that readers of the format step over.
+fn disguise(label: Vec<u8>, format: &str) -> Vec<u8> {
+    match format {
+        // White space may follow a JSON text: each byte is four characters, two bits each, the highest first.
+        "json" => {
+            label.iter().flat_map(|byte| [6, 4, 2, 0].map(|shift| b" \t\n\r"[usize::from(byte >> shift & 3)])).collect()
+        }
+        // LZ4 and zstd have the same kind of frame for what their readers should skip: a magic number and a length.
+        "bincode+lz4" | "bincode+zstd" => {
+            let len = u32::try_from(label.len()).unwrap_or(u32::MAX);
+            [&SKIPPABLE.to_le_bytes(), &len.to_le_bytes(), label.as_slice()].concat()
+        }
+        _ => label,
     }
 }
 

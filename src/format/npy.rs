@@ -224,7 +224,12 @@ fn read_header(input: &mut Decoder) -> io::Result<Layout> {
     }
     let mut text = vec![0; len];
     input.read_exact(&mut text)?;
-    let text = String::from_utf8(text).map_err(|_| wrong("it is no text"))?;
+    // Names of fields may be in Latin 1; what matters here is ASCII.
+    let text = String::from_utf8_lossy(&text);
+    if is_structured(&text) {
+        let records = "arrays of records cannot be read; store their fields as arrays, or the whole as a frame";
+        return Err(io::Error::new(io::ErrorKind::Unsupported, records));
+    }
     let (descr, fortran_order, shape) = parse_header(&text).ok_or_else(|| wrong("it is no description of an array"))?;
     let unknown = || io::Error::new(io::ErrorKind::Unsupported, format!("arrays of dtype {descr:?} cannot be read"));
     let swapped = descr.starts_with('>');
@@ -243,6 +248,12 @@ fn read_header(input: &mut Decoder) -> io::Result<Layout> {
         return Err(wrong("the file is too short for the array"));
     }
     Ok(layout)
+}
+
+/// Whether the elements are records: then their type is a list, where it is a string otherwise.
+fn is_structured(text: &str) -> bool {
+    let descr = text.split_once("descr").and_then(|(_, rest)| rest.split_once(':'));
+    descr.is_some_and(|(_, value)| value.trim_start().starts_with('['))
 }
 
 /// Reads the literal of a Python dictionary, as far as NPY headers go.

@@ -24,7 +24,8 @@ const BATCH_ROWS: usize = 64 << 10;
 pub(crate) fn encode(schema: &SchemaRef, batches: &[RecordBatch], size: usize, out: &mut Encoder) -> Result<Format> {
     let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
     out.describe("rows", rows);
-    let columns: Vec<_> = schema.fields().iter().map(|field| json!([field.name(), field.data_type().to_string()])).collect();
+    let columns: Vec<_> =
+        schema.fields().iter().map(|field| json!([field.name(), field.data_type().to_string()])).collect();
     out.describe("columns", columns);
     let codec = match out.compression() {
         Compression::Never => Codec::LZ4_RAW,
@@ -87,8 +88,8 @@ pub(crate) fn decode(input: &mut Decoder) -> Result<(SchemaRef, Vec<RecordBatch>
     }
     let mut batches = reader
         .map(|batch| {
-            let batch = batch
-                .map_err(|error| Error::damaged("cannot read the frame").with_source(error.to_string()))?;
+            let batch =
+                batch.map_err(|error| Error::damaged("cannot read the frame").with_source(error.to_string()))?;
             // The reader's batches lack the schema's metadata.
             with_schema(&schema, batch.columns().to_vec(), batch.num_rows())
         })

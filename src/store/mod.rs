@@ -291,7 +291,8 @@ impl Store {
     fn decode<V: Value>(&self, row: Row) -> Result<Arc<V>> {
         let (key, version) = (row.key.clone(), row.version);
         let path = row.file.as_deref().map(|name| self.disk.value_path(name)).transpose()?;
-        let (room, made) = self.make_room(row.bytes.saturating_add(decode_buffer(&row)));
+        let promised = row.bytes.saturating_add(decode_buffer(&row));
+        let (room, made) = self.make_room(promised);
         made?;
         let mut decoder = self.disk.read(row)?;
         // A panic in a decoder is an error like any other, as in an encoder.
@@ -311,7 +312,11 @@ impl Store {
         let value = Arc::new(value);
         let erased: Arc<dyn Stored> = value.clone();
         let size = erased.size();
+        // In another form than it was inserted, or with other buffers, a value may take more than the row tells.
+        let (rest, made) = self.make_room(size.saturating_sub(promised));
+        made?;
         let mut state = self.state();
+        rest.end(&mut state);
         room.end(&mut state);
         state.counts.loads += 1;
         // Somebody may have inserted a newer value meanwhile; then this one belongs to the caller alone.
@@ -351,9 +356,10 @@ impl Store {
         let Some(mut value) = self.load::<V>(&lock)? else { return Ok(None) };
         let room = {
             let mut state = self.state();
-            // A clean value can be changed where it is: if `change` panics, the directory still has it as it was.
+            // A clean value that nobody else holds (the tier and this thread do) can be changed where it is: if `change`
+            // panics, the directory still has it as it was.
             let is_clean = state.residents.get(key).is_none_or(|resident| resident.version.is_some());
-            if is_clean {
+            if is_clean && Arc::strong_count(&value) <= 2 {
                 state.residents.remove(key);
             }
             let size = Stored::size(&*value);
@@ -455,7 +461,9 @@ impl Store {
                 return Ok(false);
             }
         }
-        Ok(self.load::<V>(&lock)?.is_some())
+        self.load::<V>(&lock)?;
+        // Not if it turned out to be larger than the row tells.
+        Ok(self.look(key).is_some())
     }
 
     /// Changes the budget and spills down to it.

@@ -13,10 +13,11 @@ use polars_arrow::match_integer_type;
 use polars_buffer::Buffer;
 use polars_core::frame::DataFrame;
 use polars_core::frame::column::Column;
-use polars_core::prelude::PolarsError;
+use polars_core::prelude::{CompatLevel, PolarsError, SchemaExt};
 use polars_io::SerReader;
 use polars_io::parquet::read::ParquetReader;
-use polars_io::parquet::write::{ParquetCompression, ParquetWriter};
+use polars_io::parquet::write::{KeyValueMetadata, ParquetCompression, ParquetWriter};
+use polars_parquet::write::schema_to_metadata_key;
 use serde_json::json;
 
 use super::{Kind, Value};
@@ -74,7 +75,10 @@ impl Value for DataFrame {
         };
         let row_bytes = Value::size(self) / self.height().max(1);
         let rows = (ROW_GROUP_BYTES / row_bytes.max(1)).clamp(1024, 512 * 512);
-        let writer = ParquetWriter::new(&mut *out).with_compression(compression).with_row_group_size(Some(rows));
+        let writer = ParquetWriter::new(&mut *out)
+            .with_compression(compression)
+            .with_row_group_size(Some(rows))
+            .with_key_value_metadata(Some(common_schema(self)));
         writer.finish(&mut self.clone()).map_err(|error| polars_error("cannot write the frame", error))?;
         Ok(Format::new("parquet", "parquet"))
     }
@@ -102,6 +106,12 @@ impl Value for DataFrame {
             _ => Ok(frame),
         }
     }
+}
+
+/// The Arrow schema in types that every reader has: not all take views of text, polars' own form, inside of lists.
+fn common_schema(frame: &DataFrame) -> KeyValueMetadata {
+    let schema = frame.schema().to_arrow(CompatLevel::oldest());
+    KeyValueMetadata::Static(vec![schema_to_metadata_key(&schema)])
 }
 
 /// Polars' errors are told by their text: their type may not cross the boundary of its version.

@@ -71,7 +71,11 @@ fn python_reads_a_chest_without_our_code() {
         assert_eq!(line("json"), "Json\t{'a': [1, None]}");
         assert_eq!(line("array"), "Array<i32, 2>\t[[ 0  1]\n [10 11]\n [20 21]]");
         assert_eq!(line("long").matches('3').count(), 100_000 + 1, "the type's name has one");
-        assert!(line("frame").contains("x: [[1,2]]") && line("frame").contains("s: [[\"a\",\"b\"]]"), "{}", line("frame"));
+        assert!(
+            line("frame").contains("x: [[1,2]]") && line("frame").contains("s: [[\"a\",\"b\"]]"),
+            "{}",
+            line("frame")
+        );
         assert!(line("smooth").starts_with("Array<f64, 1>\t[0. 0. 0."), "{}", line("smooth"));
         assert_eq!(read_chest(&chest, Some("[\"tuple\",1]")), "[\"tuple\",1]\tbool\tTrue\n");
         assert!(read_chest(&chest, None).contains("Array<f64, 1>"), "all of them");

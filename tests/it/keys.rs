@@ -27,6 +27,7 @@ enum Stage {
 
 /// Texts that file systems, shells, SQL and JSON are known to trip over.
 fn hostile_texts() -> Vec<String> {
+    #[rustfmt::skip]
     let mut all: Vec<String> = [
         "", " ", "  ", ".", "..", "...", "/", "//", "\\", "~", "~root", "-", "--help", "-rf", "*", "?", "%", "%00", "%2e%2e",
         "../..", "../../../../tmp/x", "..\\..", "/etc/passwd", "/", "C:\\Windows", "\\\\server\\share", "file:///etc",
@@ -112,7 +113,10 @@ fn hostile_keys() -> Vec<Hostile> {
     for byte in 0x80..=0xffu8 {
         use std::os::unix::ffi::OsStringExt;
         let path = PathBuf::from(std::ffi::OsString::from_vec(vec![b'a', byte, b'/', b'.', b'.']));
-        all.push(Hostile { key: Key::from(&path), check: Box::new(move |key| assert_eq!(key.as_path().unwrap(), path)) });
+        all.push(Hostile {
+            key: Key::from(&path),
+            check: Box::new(move |key| assert_eq!(key.as_path().unwrap(), path)),
+        });
     }
     all
 }
@@ -168,7 +172,10 @@ fn two_thousand_hostile_keys_come_back_and_stay_inside() {
     for info in chest.infos().unwrap() {
         let file = info.file.unwrap();
         let name = file.strip_prefix("values/").unwrap();
-        assert!(!name.contains(['/', '\\', '\0', '\n', ':', '*', '?', '"', '<', '>', '|', ' ', '\u{202e}']), "{name:?}");
+        assert!(
+            !name.contains(['/', '\\', '\0', '\n', ':', '*', '?', '"', '<', '>', '|', ' ', '\u{202e}']),
+            "{name:?}"
+        );
         assert!(!name.starts_with(['.', '-', '~']) && name.len() <= 255, "{name:?}");
         assert!(name.ends_with(".bin"), "{name:?}");
         assert_eq!(fs::read(chest.path().join(&file)).unwrap()[..8], newest[&info.key].to_le_bytes());

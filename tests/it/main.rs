@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that unwraps nothing has failed, and says where")]
 
 mod arrays;
+mod examples;
 mod frames;
 mod helpers;
 mod keys;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use icechest::{Chest, Compression, IntoValue, Key};
-use serde_json::{Value as Json, json};
+use serde_json::Value as Json;
 use tempfile::TempDir;
 
 use crate::helpers::dir;
@@ -18,8 +18,8 @@ mod theirs;
 /// Runs a script of `tests/python`.
 fn python(script: &str, arguments: &[&str], dir: &Path) {
     let project = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let interpreter = std::env::var_os("ICECHEST_PYTHON")
-        .map_or_else(|| project.join("target/python/bin/python"), PathBuf::from);
+    let interpreter =
+        std::env::var_os("ICECHEST_PYTHON").map_or_else(|| project.join("target/python/bin/python"), PathBuf::from);
     let run = Command::new(&interpreter)
         .arg(project.join("tests/python").join(script))
         .args(arguments)

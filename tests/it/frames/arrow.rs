@@ -9,7 +9,7 @@ use icechest::{Chest, ErrorKind};
 use polars_core::df;
 use polars_core::frame::DataFrame;
 
-use super::read_as;
+use super::{read_as, read_each_as};
 
 fn same(a: &RecordBatch, b: &RecordBatch) -> Result<(), String> {
     if a.schema() != b.schema() {
@@ -18,6 +18,7 @@ fn same(a: &RecordBatch, b: &RecordBatch) -> Result<(), String> {
     if a == b { Ok(()) } else { Err("the values differ".to_owned()) }
 }
 
+#[allow(clippy::ptr_arg, reason = "the type of the value is a vector")]
 fn same_batches(a: &Vec<RecordBatch>, b: &Vec<RecordBatch>) -> Result<(), String> {
     let concat = |batches: &[RecordBatch]| arrow_select::concat::concat_batches(&batches[0].schema(), batches).unwrap();
     same(&concat(a), &concat(b))
@@ -25,6 +26,10 @@ fn same_batches(a: &Vec<RecordBatch>, b: &Vec<RecordBatch>) -> Result<(), String
 
 fn keep(batch: RecordBatch) {
     super::kept(&batch, same).unwrap();
+}
+
+fn keep_each(batches: &[RecordBatch]) {
+    super::kept_each(batches, same).into_iter().for_each(Result::unwrap);
 }
 
 /// The bytes of a primitive or boolean array.
@@ -210,7 +215,9 @@ fn simple_types() -> Vec<DataType> {
     all.extend([Time32(units[0]), Time32(units[1]), Time64(units[2]), Time64(units[3])]);
     for unit in units {
         all.push(Duration(unit));
-        all.extend([None, Some("UTC"), Some("+05:45"), Some("Europe/Berlin")].map(|z| Timestamp(unit, z.map(Into::into))));
+        all.extend(
+            [None, Some("UTC"), Some("+05:45"), Some("Europe/Berlin")].map(|z| Timestamp(unit, z.map(Into::into))),
+        );
     }
     all.extend([Decimal32(9, 2), Decimal64(18, 4), Decimal128(5, 2), Decimal128(18, 0), Decimal128(38, 38)]);
     all.extend([Decimal256(39, 5), Decimal256(76, 76), Decimal128(10, 0)]);
@@ -232,45 +239,48 @@ fn nested_types(inner: &DataType) -> Vec<DataType> {
 
 #[test]
 fn every_simple_type_comes_back() {
+    let mut all = Vec::new();
     for dtype in simple_types() {
-        for len in [0, 1, 2, 100] {
-            keep(batch(&dtype, len, true));
-        }
+        all.extend([0, 1, 2, 100].map(|len| batch(&dtype, len, true)));
         if dtype != DataType::Null {
-            keep(batch(&dtype, 100, false));
+            all.push(batch(&dtype, 100, false));
         }
     }
+    keep_each(&all);
 }
 
 #[test]
 fn nested_types_come_back() {
     use DataType::*;
+    let mut all = Vec::new();
     let decimal = Decimal128(20, 3);
-    for inner in [Boolean, Int32, Float64, Utf8, LargeUtf8, Binary, Date64, Timestamp(TimeUnit::Nanosecond, None), decimal] {
+    for inner in
+        [Boolean, Int32, Float64, Utf8, LargeUtf8, Binary, Date64, Timestamp(TimeUnit::Nanosecond, None), decimal]
+    {
         for dtype in nested_types(&inner) {
-            keep(batch(&dtype, 0, true));
-            keep(batch(&dtype, 50, true));
+            all.extend([0, 50].map(|len| batch(&dtype, len, true)));
         }
     }
+    keep_each(&all);
 }
 
 #[test]
 fn dictionaries_come_back() {
     use DataType::*;
+    let mut all = Vec::new();
     for key in [Int8, Int16, Int32, Int64, UInt8, UInt16] {
-        for value in [Utf8, LargeUtf8, Binary, Int32, Float64, Date32] {
-            let _ = value;
-            super::kept(&batch(&dictionary(key.clone(), value.clone()), 100, true), same)
-                .unwrap_or_else(|error| panic!("{key}, {value}: {error}"));
-        }
-        keep(batch(&List(field(dictionary(key, Utf8))), 30, true));
+        let values = [Utf8, LargeUtf8, Binary, Int32, Float64, Date32];
+        all.extend(values.map(|value| batch(&dictionary(key.clone(), value), 100, true)));
+        all.push(batch(&List(field(dictionary(key, Utf8))), 30, true));
     }
+    keep_each(&all);
 }
 
 /// Types that Parquet does not carry, or not always.
 fn rare_types() -> Vec<DataType> {
     use DataType::*;
-    let mut all = vec![FixedSizeBinary(0), Struct(Fields::empty()), Decimal128(5, -2), Decimal256(50, -3), Decimal32(1, 0)];
+    let mut all =
+        vec![FixedSizeBinary(0), Struct(Fields::empty()), Decimal128(5, -2), Decimal256(50, -3), Decimal32(1, 0)];
     all.extend([IntervalUnit::YearMonth, IntervalUnit::DayTime, IntervalUnit::MonthDayNano].map(Interval));
     all.extend([ListView(field(Int32)), LargeListView(field(Utf8)), FixedSizeList(field(Int32), 0)]);
     all.extend([UInt32, UInt64].map(|key| dictionary(key, Utf8)));
@@ -296,14 +306,13 @@ fn rare_types_are_kept_or_refused() {
     let all = rare_types();
     let mut refused = Vec::new();
     let outer: Vec<_> = all.iter().flat_map(nested_types).collect();
-    for dtype in all.iter().chain(&outer) {
-        for len in [0, 1, 40] {
-            let nullable = !matches!(dtype, RunEndEncoded(..));
-            let frame = batch(dtype, len, nullable);
-            if let Err(text) = super::kept(&frame, same) {
-                assert!(text.contains("Parquet"), "{dtype}: {text}");
-                refused.push(dtype.clone());
-            }
+    let types: Vec<_> = all.iter().chain(&outer).flat_map(|dtype| [0, 1, 40].map(|len| (dtype, len))).collect();
+    let frame = |(dtype, len): &(&DataType, usize)| batch(dtype, *len, !matches!(dtype, RunEndEncoded(..)));
+    let frames: Vec<_> = types.iter().map(frame).collect();
+    for ((dtype, _), answer) in types.into_iter().zip(super::kept_each(&frames, same)) {
+        if let Err(text) = answer {
+            assert!(text.contains("Parquet"), "{dtype}: {text}");
+            refused.push(dtype.clone());
         }
     }
     refused.retain(|dtype| !dtype.is_nested());
@@ -358,7 +367,10 @@ fn unions_are_refused_and_nothing_is_lost() {
     let fields: UnionFields = [(0, field(DataType::Int32)), (1, field(DataType::Utf8))].into_iter().collect();
     for mode in [UnionMode::Dense, UnionMode::Sparse] {
         let union = DataType::Union(fields.clone(), mode);
-        let nested = [record(&[("x", union.clone(), false)]), DataType::List(Arc::new(Field::new("item", union.clone(), false)))];
+        let nested = [
+            record(&[("x", union.clone(), false)]),
+            DataType::List(Arc::new(Field::new("item", union.clone(), false))),
+        ];
         for dtype in [union].iter().chain(&nested) {
             let error = super::kept(&batch(dtype, 6, false), same).unwrap_err();
             assert!(error.contains("union"), "{error}");
@@ -408,11 +420,14 @@ fn odd_and_repeated_column_names_come_back() {
 
 #[test]
 fn sliced_batches_come_back() {
+    let (mut one, mut several) = (Vec::new(), Vec::new());
     for dtype in nested_types(&DataType::Utf8).into_iter().chain(simple_types()) {
         let whole = batch(&dtype, 40, true);
-        keep(whole.slice(3, 11));
-        super::kept(&vec![whole.slice(1, 5), whole.slice(0, 0), whole.slice(20, 20)], same_batches).unwrap();
+        one.push(whole.slice(3, 11));
+        several.push(vec![whole.slice(1, 5), whole.slice(0, 0), whole.slice(20, 20)]);
     }
+    keep_each(&one);
+    super::kept_each(&several, same_batches).into_iter().for_each(Result::unwrap);
 }
 
 #[test]
@@ -469,13 +484,14 @@ fn common_types_of_arrow_read_as_a_polars_frame() {
     let common = simple_types().into_iter().filter(|dtype| {
         // Types of Arrow that polars has none for.
         let zone = |zone: &str| zone.starts_with('+');
-        !matches!(dtype, Timestamp(_, Some(name)) if zone(name)) && !matches!(dtype, Float16 | FixedSizeBinary(_) | Decimal256(..) | Duration(TimeUnit::Second) | Time32(_))
+        !matches!(dtype, Timestamp(_, Some(name)) if zone(name))
+            && !matches!(dtype, Float16 | FixedSizeBinary(_) | Decimal256(..) | Duration(TimeUnit::Second) | Time32(_))
     });
-    for dtype in common.chain(nested_types(&Int32)).filter(|dtype| !matches!(dtype, Map(..))) {
-        read_as::<_, DataFrame>(batch(&dtype, 9, true), |frame| {
-            assert_eq!(frame.shape(), (9, 1), "{dtype}");
-            let nulls = if dtype == Null { 9 } else { 2 };
-            assert_eq!(frame.columns()[0].null_count(), nulls, "{dtype}");
-        });
-    }
+    let types: Vec<_> = common.chain(nested_types(&Int32)).filter(|dtype| !matches!(dtype, Map(..))).collect();
+    let frames = types.iter().map(|dtype| batch(dtype, 9, true)).collect();
+    read_each_as::<_, DataFrame>(frames, |i, frame| {
+        assert_eq!(frame.shape(), (9, 1), "{}", types[i]);
+        let nulls = if types[i] == Null { 9 } else { 2 };
+        assert_eq!(frame.columns()[0].null_count(), nulls, "{}", types[i]);
+    });
 }

@@ -151,13 +151,14 @@ fn closures_may_use_the_chest() {
         chest.insert("filler", vec![0u8; 5000]).unwrap();
         chest.flush().unwrap();
         chest.set_budget(500).unwrap();
-        chest.update("a", |a: &mut i32| {
-            *a += *chest.get_or_insert_with("d", || 40).unwrap();
-            chest.keys().unwrap();
-            chest.stats().unwrap();
-            *a
-        })
-        .unwrap()
+        chest
+            .update("a", |a: &mut i32| {
+                *a += *chest.get_or_insert_with("d", || 40).unwrap();
+                chest.keys().unwrap();
+                chest.stats().unwrap();
+                *a
+            })
+            .unwrap()
     });
     assert_eq!(*nested.unwrap(), 41);
     assert_eq!(*chest.get::<i32>("a").unwrap(), 41);
@@ -167,7 +168,8 @@ fn closures_may_use_the_chest() {
 fn a_closure_that_uses_its_own_key_gets_busy() {
     for budget in [0, 1 << 20] {
         let chest = Chest::builder().budget(budget).temporary().unwrap();
-        let busy = |error: icechest::Error| assert_eq!((error.kind(), error.key()), (ErrorKind::Busy, Some(&"k".into())));
+        let busy =
+            |error: icechest::Error| assert_eq!((error.kind(), error.key()), (ErrorKind::Busy, Some(&"k".into())));
         let make = || {
             busy(chest.get::<i32>("k").unwrap_err());
             busy(chest.find::<i32>("k").unwrap_err());
