@@ -37,7 +37,8 @@
 //! - Other processes see a value once it is published: in moments, or when [`flush`](Chest::flush) returns.
 //!
 //! Memory beyond the budget: values that you hold and that do not fit; for each thread that reads or writes a file, up
-//! to 20 MiB of buffers, and the row group of a frame that is being written (about 16 MiB); the catalog's cache of 2 MiB.
+//! to 20 MiB of buffers, and the row group of a frame that is being written (16 to 32 MiB); the catalog's caches of 2 MiB
+//! each. The system's allocator may keep freed memory on top of that, most where many threads decode frames.
 //!
 //! # Features
 //!

@@ -1,4 +1,5 @@
 //! The README's commands and its Python lines are run as they stand there, one after the other in one directory.
+#![allow(clippy::unwrap_used, reason = "a test that unwraps nothing has failed, and says where")]
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
