@@ -1,9 +1,10 @@
 //! Settings, and the opening of a chest with them.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::chest::Chest;
-use crate::disk::{Disk, DiskSettings};
+use crate::disk::{Disk, DiskSettings, Limit, Os, Storage};
 use crate::error::Result;
 use crate::format::Compression;
 use crate::memory::{Budget, Coldest, Policy, Residents};
@@ -11,6 +12,33 @@ use crate::store::Store;
 
 /// A value that is stored in so many bytes or fewer goes into the catalog instead of a file.
 const INLINE_LIMIT: usize = 16 << 10;
+
+/// When published values are made durable, so that they survive a power cut. A killed process they survive at once.
+///
+/// After a power cut the next open verifies what was published and not made durable: each value is exact, or the one
+/// before it, or absent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Durability {
+    /// Only by [`Chest::sync`]. The fastest, for what can be made again. The open after a restart of the machine reads
+    /// everything that was never synced, to verify it.
+    None,
+    /// In the background, after 5 seconds at the latest, and when the chest is closed. Nobody waits for it.
+    #[default]
+    Eventual,
+    /// At once: [`flush`](Chest::flush) returns when everything is durable, as does whatever else publishes. Some
+    /// milliseconds a file.
+    Immediate,
+}
+
+/// What happens to a value that a chest with a limit on disk has no room for; see [`Builder::max_disk`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WhenFull {
+    /// It is refused with [`Full`](crate::ErrorKind::Full), and given back.
+    #[default]
+    Refuse,
+    /// The values that were least recently used are removed to make room for it.
+    Evict,
+}
 
 /// Opens a [`Chest`] with settings of your own.
 ///
@@ -30,6 +58,9 @@ pub struct Builder {
     policy: Box<dyn Policy>,
     compression: Compression,
     inline_limit: usize,
+    durability: Durability,
+    max_disk: Option<(Budget, WhenFull)>,
+    private: bool,
     temporary_in: Option<PathBuf>,
 }
 
@@ -40,6 +71,9 @@ impl Default for Builder {
             policy: Box::new(Coldest),
             compression: Compression::default(),
             inline_limit: INLINE_LIMIT,
+            durability: Durability::default(),
+            max_disk: None,
+            private: true,
             temporary_in: None,
         }
     }
@@ -74,6 +108,59 @@ impl Builder {
         self
     }
 
+    /// When published values are made durable; by default in the background.
+    ///
+    /// ```
+    /// use icechest::{Chest, Durability};
+    /// # let dir = tempfile::tempdir()?;
+    /// let chest = Chest::builder().durability(Durability::Immediate).open(dir.path())?;
+    /// chest.insert("result of three days", 42)?;
+    /// chest.flush()?; // on the medium
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn durability(mut self, durability: Durability) -> Self {
+        self.durability = durability;
+        self
+    }
+
+    /// The bytes that the values may take on disk, as a number or a text such as `"100GiB"`, and what happens to a value
+    /// beyond. By default there is no limit.
+    ///
+    /// The limit holds for what this chest inserts, counting the values of all processes. It counts the files and the
+    /// small values in the catalog; the catalog's own pages come on top, some hundred bytes a value, and its log of a few
+    /// MiB. While a value is written its file is over the limit, and no more than that. To be able to refuse, such a
+    /// chest publishes a value before [`insert`](Chest::insert) returns. In a temporary chest the limit is met when
+    /// values are spilled.
+    ///
+    /// ```
+    /// use icechest::{Chest, ErrorKind, WhenFull};
+    /// # let parent = tempfile::tempdir()?;
+    /// # let (small, cache) = (parent.path().join("small"), parent.path().join("cache"));
+    /// let chest = Chest::builder().max_disk("1MiB", WhenFull::Refuse).open(small)?;
+    /// let noise: Vec<u64> = (0..200_000u64).map(|i| i.wrapping_mul(0x9e37_79b9_7f4a_7c15)).collect();
+    /// let error = chest.insert("noise", noise).unwrap_err();
+    /// assert_eq!(error.kind(), ErrorKind::Full);
+    /// assert_eq!(error.into_value::<Vec<u64>>().unwrap().len(), 200_000); // nothing is lost
+    ///
+    /// let cache = Chest::builder().max_disk("1MiB", WhenFull::Evict).inline_limit(0).open(cache)?;
+    /// for i in 0..30u64 {
+    ///     cache.insert(i, (0..10_000u64).map(|j| (i + j).wrapping_mul(0x9e37_79b9_7f4a_7c15)).collect::<Vec<_>>())?;
+    /// }
+    /// assert!(cache.stats()?.stored_bytes <= 1 << 20 && cache.contains_key(29)?);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn max_disk(mut self, limit: impl Into<Budget>, when_full: WhenFull) -> Self {
+        self.max_disk = Some((limit.into(), when_full));
+        self
+    }
+
+    /// Whether new files and folders are for their owner alone, which is the default. If not, they have the modes that
+    /// the process gives to new files.
+    pub fn private(mut self, private: bool) -> Self {
+        self.private = private;
+        self
+    }
+
     /// Where [`temporary`](Self::temporary) makes its directory; by default in `TMPDIR` or `/var/tmp`.
     pub fn temporary_in(mut self, parent: impl Into<PathBuf>) -> Self {
         self.temporary_in = Some(parent.into());
@@ -85,9 +172,15 @@ impl Builder {
     /// # Errors
     /// As for [`Chest::open`], and [`Invalid`](crate::ErrorKind::Invalid) for a budget that is no amount.
     pub fn open(self, dir: impl AsRef<Path>) -> Result<Chest> {
+        let storage = self.storage();
+        self.open_on(dir.as_ref(), storage)
+    }
+
+    /// Opens a chest on a storage that need not be the operating system's.
+    pub(crate) fn open_on(self, dir: &Path, storage: Arc<dyn Storage>) -> Result<Chest> {
         let budget = self.budget.bytes()?;
-        let disk = Disk::open(dir.as_ref(), self.disk_settings())?;
-        Chest::start(Store::new(disk, Residents::new(budget, self.policy)))
+        let disk = Disk::open(dir, self.disk_settings()?, storage)?;
+        Chest::start(Store::new(disk, Residents::new(budget, self.policy), self.durability))
     }
 
     /// Makes a chest that leaves nothing behind.
@@ -96,11 +189,20 @@ impl Builder {
     /// As for [`Chest::temporary`], and [`Invalid`](crate::ErrorKind::Invalid) for a budget that is no amount.
     pub fn temporary(self) -> Result<Chest> {
         let budget = self.budget.bytes()?;
-        let disk = Disk::temporary(self.temporary_in.as_deref(), self.disk_settings())?;
-        Chest::start(Store::new(disk, Residents::new(budget, self.policy)))
+        let disk = Disk::temporary(self.temporary_in.as_deref(), self.disk_settings()?, self.storage())?;
+        Chest::start(Store::new(disk, Residents::new(budget, self.policy), Durability::None))
     }
 
-    fn disk_settings(&self) -> DiskSettings {
-        DiskSettings { inline_limit: self.inline_limit, compression: self.compression }
+    fn storage(&self) -> Arc<dyn Storage> {
+        Arc::new(Os { private: self.private })
+    }
+
+    fn disk_settings(&self) -> Result<DiskSettings> {
+        let limit = match &self.max_disk {
+            Some((limit, when_full)) => Some(Limit { bytes: limit.bytes()?, evict: *when_full == WhenFull::Evict }),
+            None => None,
+        };
+        let Self { inline_limit, compression, private, .. } = *self;
+        Ok(DiskSettings { inline_limit, compression, limit, private })
     }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use crate::builder::Builder;
+use crate::disk::check::Check;
 use crate::entry::Entry;
 use crate::error::{Error, ErrorKind, Result};
 use crate::info::{Info, Stats};
@@ -65,17 +66,26 @@ struct Closer {
 
 impl Drop for Closer {
     fn drop(&mut self) {
+        if self.store.disk.is_forked() {
+            // Locks, files and the writer are the parent's: nothing of them may be closed here.
+            std::mem::forget(self.store.clone());
+            return;
+        }
         self.store.close();
         if let Some(writer) = self.writer.take() {
-            // A value's encoder cannot end it with a panic; if something else did, `flush` below does its work.
+            // A value's encoder cannot end it with a panic; if something else did, what follows does its work.
             let _ = writer.join();
         }
         if self.store.disk.is_temporary() {
             return;
         }
+        let dir = self.store.disk.root().display();
+        // `drop` cannot return an error, and a value that is lost silently is worse than a line on the terminal.
         if let Err(error) = self.store.flush() {
-            // `drop` cannot return it, and a value that is lost silently is worse than a line on the terminal.
-            eprintln!("icechest: values of {} are lost: {error}", self.store.disk.root().display());
+            eprintln!("icechest: values of {dir} are lost: {error}");
+        }
+        if let Err(error) = self.store.sync_at_close() {
+            eprintln!("icechest: values of {dir} may not survive a power cut: {error}");
         }
     }
 }
@@ -117,6 +127,20 @@ impl Chest {
         Builder::default()
     }
 
+    /// Prepares a check of the chest in `dir`: are all values what was published? It can also repair.
+    ///
+    /// ```
+    /// # use icechest::Chest;
+    /// # let dir = tempfile::tempdir()?;
+    /// # drop(Chest::open(dir.path())?);
+    /// let report = Chest::check(dir.path()).run()?;
+    /// assert!(report.is_healthy(), "{report}");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn check<'a>(dir: impl AsRef<Path>) -> Check<'a> {
+        Check::new(dir.as_ref())
+    }
+
     pub(crate) fn start(store: Store) -> Result<Self> {
         let store = Arc::new(store);
         let writer = if store.disk.is_temporary() {
@@ -128,6 +152,15 @@ impl Chest {
             Some(writer.map_err(|error| Error::io("cannot start the background writer", error))?)
         };
         Ok(Self { _closer: Arc::new(Closer { store: store.clone(), writer }), store })
+    }
+
+    /// The tiers, for whoever may use them.
+    pub(crate) fn store(&self) -> Result<&Store> {
+        if self.store.disk.is_forked() {
+            let message = "the chest was opened before this process was forked; open it again in the child";
+            return Err(Error::new(ErrorKind::Unsupported, message).with_path(self.path()));
+        }
+        Ok(&self.store)
     }
 
     /// Stores a value, in place of an older one with this key.
@@ -149,7 +182,7 @@ impl Chest {
     /// # Ok::<(), icechest::Error>(())
     /// ```
     pub fn insert(&self, key: impl Into<Key>, value: impl IntoValue) -> Result<()> {
-        self.store.insert(key.into(), value.into_value())
+        self.store()?.insert(key.into(), value.into_value())
     }
 
     /// The value of a key, shared: while you hold it, it stays in memory and is not loaded a second time.
@@ -166,7 +199,7 @@ impl Chest {
     /// ```
     pub fn get<V: Value>(&self, key: impl Into<Key>) -> Result<Arc<V>> {
         let key = key.into();
-        self.store.get(&key)?.ok_or_else(|| not_found(&key))
+        self.store()?.get(&key)?.ok_or_else(|| not_found(&key))
     }
 
     /// As [`get`](Self::get), where it is normal that there is no value.
@@ -180,7 +213,7 @@ impl Chest {
     /// # Ok::<(), icechest::Error>(())
     /// ```
     pub fn find<V: Value>(&self, key: impl Into<Key>) -> Result<Option<Arc<V>>> {
-        self.store.get(&key.into())
+        self.store()?.get(&key.into())
     }
 
     /// Removes a value. Tells whether there was one; whoever holds it keeps it.
@@ -196,7 +229,7 @@ impl Chest {
     /// # Ok::<(), icechest::Error>(())
     /// ```
     pub fn remove(&self, key: impl Into<Key>) -> Result<bool> {
-        Ok(self.store.remove(&[key.into()])? > 0)
+        Ok(self.store()?.remove(&[key.into()])? > 0)
     }
 
     /// Removes several values together. Gives how many there were.
@@ -212,7 +245,7 @@ impl Chest {
     /// ```
     pub fn remove_many<K: Into<Key>>(&self, keys: impl IntoIterator<Item = K>) -> Result<usize> {
         let keys: Vec<Key> = keys.into_iter().map(Into::into).collect();
-        self.store.remove(&keys)
+        self.store()?.remove(&keys)
     }
 
     /// Removes a value and gives it back.
@@ -229,7 +262,7 @@ impl Chest {
     /// ```
     pub fn take<V: Value>(&self, key: impl Into<Key>) -> Result<Arc<V>> {
         let key = key.into();
-        self.store.take(&key)?.ok_or_else(|| not_found(&key))
+        self.store()?.take(&key)?.ok_or_else(|| not_found(&key))
     }
 
     /// Whether a value has this key, of whatever type. Loads nothing.
@@ -240,12 +273,12 @@ impl Chest {
     /// # Ok::<(), icechest::Error>(())
     /// ```
     pub fn contains_key(&self, key: impl Into<Key>) -> Result<bool> {
-        self.store.contains(&key.into())
+        self.store()?.contains(&key.into())
     }
 
     /// How many values there are, in memory and on disk. Takes time in proportion to them, about 10 ns each.
     pub fn len(&self) -> Result<u64> {
-        self.store.len()
+        self.store()?.len()
     }
 
     /// Whether there is no value at all.
@@ -265,7 +298,7 @@ impl Chest {
     /// # Ok::<(), icechest::Error>(())
     /// ```
     pub fn keys(&self) -> Result<Vec<Key>> {
-        self.store.keys()
+        self.store()?.keys()
     }
 
     /// The values that can be read as `V`, with their keys, one after the other: only the current one need be in memory.
@@ -311,7 +344,7 @@ impl Chest {
 
     /// Removes everything.
     pub fn clear(&self) -> Result<()> {
-        self.store.remove(&self.keys()?).map(|_| ())
+        self.store()?.remove(&self.keys()?).map(|_| ())
     }
 
     /// The place of a key, to be filled if it is empty.
@@ -323,7 +356,7 @@ impl Chest {
     /// # Ok::<(), icechest::Error>(())
     /// ```
     pub fn entry(&self, key: impl Into<Key>) -> Entry<'_> {
-        Entry::new(&self.store, key.into())
+        Entry::new(self, key.into())
     }
 
     /// The value of a key; if there is none, `make` makes it. Of threads that ask for a key at the same time, one makes
@@ -367,7 +400,7 @@ impl Chest {
     /// ```
     pub fn update<V: Value + Clone, R>(&self, key: impl Into<Key>, change: impl FnOnce(&mut V) -> R) -> Result<R> {
         let key = key.into();
-        self.store.update(&key, change)?.ok_or_else(|| not_found(&key))
+        self.store()?.update(&key, change)?.ok_or_else(|| not_found(&key))
     }
 
     /// Loads values into memory as long as they fit without spilling others. Gives how many of them are resident then.
@@ -384,7 +417,7 @@ impl Chest {
     pub fn prefetch<V: Value, K: Into<Key>>(&self, keys: impl IntoIterator<Item = K>) -> Result<usize> {
         let mut resident = 0;
         for key in keys {
-            resident += usize::from(self.store.prefetch::<V>(&key.into())?);
+            resident += usize::from(self.store()?.prefetch::<V>(&key.into())?);
         }
         Ok(resident)
     }
@@ -404,7 +437,7 @@ impl Chest {
     /// ```
     pub fn info(&self, key: impl Into<Key>) -> Result<Info> {
         let key = key.into();
-        Info::of(&self.store, &key)?.ok_or_else(|| not_found(&key))
+        Info::of(self.store()?, &key)?.ok_or_else(|| not_found(&key))
     }
 
     /// What is known of all values, the oldest first.
@@ -416,16 +449,39 @@ impl Chest {
     /// # Ok::<(), icechest::Error>(())
     /// ```
     pub fn infos(&self) -> Result<Vec<Info>> {
-        Info::of_all(&self.store)
+        Info::of_all(self.store()?)
     }
 
     /// Publishes everything that is only in memory. Afterwards every process sees it, and it survives the death of this
-    /// one (not yet a power cut).
+    /// one. A power cut it survives after [`sync`](Self::sync).
     ///
     /// # Errors
     /// The first error of writing; what could not be written stays in memory.
     pub fn flush(&self) -> Result<()> {
-        self.store.flush()
+        self.store()?.flush()
+    }
+
+    /// Makes everything durable: what is only in memory is published, then all that any process has published is brought
+    /// to the medium, file, folder and catalog. Afterwards it survives a power cut.
+    ///
+    /// Costs a few milliseconds for each file since the last time, as the medium has it. A [`temporary`](Self::temporary)
+    /// chest is not meant to survive anything; there it is [`flush`](Self::flush).
+    ///
+    /// # Errors
+    /// Those of [`flush`](Self::flush), and of the medium. A file that could not be synced is never synced again, which
+    /// might succeed without having written anything: the next call writes its value again.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// let chest = icechest::Chest::open(dir.path())?;
+    /// chest.insert("result of three days", vec![0.5; 1000])?;
+    /// chest.sync()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn sync(&self) -> Result<()> {
+        let store = self.store()?;
+        store.flush()?;
+        store.sync()
     }
 
     /// Numbers about this chest: what is where, and what happened since it was opened.
@@ -436,7 +492,7 @@ impl Chest {
     /// # Ok::<(), icechest::Error>(())
     /// ```
     pub fn stats(&self) -> Result<Stats> {
-        Stats::of(&self.store)
+        Stats::of(self.store()?)
     }
 
     /// Changes the budget and spills what is over it.
@@ -450,7 +506,7 @@ impl Chest {
     /// # Ok::<(), icechest::Error>(())
     /// ```
     pub fn set_budget(&self, budget: impl Into<Budget>) -> Result<()> {
-        self.store.set_budget(budget.into().bytes()?)
+        self.store()?.set_budget(budget.into().bytes()?)
     }
 
     /// The directory, absolute.

@@ -3,9 +3,9 @@
 use std::fmt;
 use std::sync::Arc;
 
+use crate::chest::Chest;
 use crate::error::Result;
 use crate::key::Key;
-use crate::store::Store;
 use crate::value::{IntoValue, Value};
 
 /// The place of a key in a [`Chest`](crate::Chest), made by [`entry`](crate::Chest::entry).
@@ -19,13 +19,13 @@ use crate::value::{IntoValue, Value};
 /// ```
 #[must_use = "an entry does nothing by itself"]
 pub struct Entry<'a> {
-    store: &'a Store,
+    chest: &'a Chest,
     key: Key,
 }
 
 impl<'a> Entry<'a> {
-    pub(crate) fn new(store: &'a Store, key: Key) -> Self {
-        Self { store, key }
+    pub(crate) fn new(chest: &'a Chest, key: Key) -> Self {
+        Self { chest, key }
     }
 
     /// The key of this place.
@@ -46,7 +46,7 @@ impl<'a> Entry<'a> {
     /// # Errors
     /// As for [`get_or_insert_with`](crate::Chest::get_or_insert_with).
     pub fn or_insert_with<I: IntoValue>(self, make: impl FnOnce() -> I) -> Result<Arc<I::Value>> {
-        self.store.get_or_insert_with(&self.key, || Ok(make().into_value()))
+        self.chest.store()?.get_or_insert_with(&self.key, || Ok(make().into_value()))
     }
 
     /// As [`or_insert_with`](Self::or_insert_with), where making the value may fail; then nothing is stored.
@@ -66,7 +66,7 @@ impl<'a> Entry<'a> {
         make: impl FnOnce() -> Result<I, E>,
     ) -> Result<Arc<I::Value>, E> {
         let mut failure = None;
-        let value = self.store.get_or_insert_with(&self.key, || {
+        let value = self.chest.store()?.get_or_insert_with(&self.key, || {
             make().map(IntoValue::into_value).map_err(|error| {
                 failure = Some(error);
                 crate::Error::invalid("the value could not be made")
@@ -83,7 +83,7 @@ impl<'a> Entry<'a> {
     /// # Errors
     /// As for [`update`](crate::Chest::update), except that a missing value is none.
     pub fn and_modify<V: Value + Clone>(self, change: impl FnOnce(&mut V)) -> Result<Self> {
-        self.store.update(&self.key, change)?;
+        self.chest.store()?.update(&self.key, change)?;
         Ok(self)
     }
 }

@@ -133,6 +133,23 @@ impl Error {
         io.is_some_and(|io| io.kind() == io::ErrorKind::NotFound)
     }
 
+    /// Whether the file is to blame, and not the rights or the limits of this process.
+    pub(crate) fn is_of_the_file(&self) -> bool {
+        const EIO: i32 = 5;
+        let io = self.0.source.as_ref().and_then(|source| source.downcast_ref::<io::Error>());
+        self.kind() == ErrorKind::Damaged
+            || self.is_missing_file()
+            || io.is_some_and(|io| io.raw_os_error() == Some(EIO))
+    }
+
+    /// What happened, without key and path.
+    pub(crate) fn plain(&self) -> String {
+        match &self.0.source {
+            Some(source) => format!("{}: {source}", self.0.message),
+            None => self.0.message.clone(),
+        }
+    }
+
     /// What this error asks of its reader.
     pub fn kind(&self) -> ErrorKind {
         self.0.kind

@@ -57,8 +57,9 @@ mod memory;
 mod store;
 mod value;
 
-pub use builder::Builder;
+pub use builder::{Builder, Durability, WhenFull};
 pub use chest::Chest;
+pub use disk::check::{Check, Damage, Progress, Report};
 pub use entry::Entry;
 pub use error::{Error, ErrorKind, Result};
 pub use format::{Compression, Decoder, Encoder, Format};

@@ -8,99 +8,208 @@
 //! JSON (UTF-8) · XXH3-128 of the JSON, 16 bytes · length of the JSON, u32 little endian · "ICECHEST"
 //! ```
 
-use std::fs::File;
-use std::io::{self, Seek, SeekFrom, Write};
+use std::io;
 
 use serde_json::{Value as Json, json};
 
-use crate::error::Result;
-use crate::format::{Encoded, checksum};
+use super::catalog::Row;
+use super::storage::{StorageFile, read_exact_at, write_all_at};
+use crate::error::{Error, Result};
+use crate::format::checksum;
 use crate::key::Key;
-use crate::value::Kind;
 
 const MAGIC: &[u8; 8] = b"ICECHEST";
 const PARQUET: &[u8; 4] = b"PAR1";
 const SKIPPABLE: u32 = 0x184d_2a50;
 
-/// What the catalog knows of a value besides its bytes.
-pub(crate) struct Label<'a> {
-    pub(crate) key: &'a Key,
-    pub(crate) kind: Kind,
-    pub(crate) stored_name: &'a str,
-    pub(crate) format: &'a str,
-    pub(crate) bytes: u64,
-    pub(crate) created_ns: i64,
+/// Bytes behind the JSON: its checksum, its length, and the magic.
+const TAIL: u64 = 16 + 4 + 8;
+
+/// How a label is written so that readers of the format step over it.
+#[derive(Clone, Copy, PartialEq)]
+enum Disguise {
+    None,
+    /// LZ4 and zstd have the same kind of frame for what their readers should skip: a magic number and a length.
+    Frame,
+    /// White space may follow a JSON text: each byte is four characters, two bits each, the highest first.
+    Space,
 }
 
-impl Label<'_> {
-    fn to_json(&self, encoded: &Encoded) -> Json {
-        let checksums: String = encoded.checksums.iter().map(|byte| format!("{byte:02x}")).collect();
-        json!({
-            "icechest": super::FORMAT_VERSION,
-            "key": self.key.canonical(),
-            "kind": self.kind.to_string(),
-            "type": self.stored_name,
-            "format": self.format,
-            "bytes": self.bytes,
-            "created_ns": self.created_ns,
-            "payload": encoded.len,
-            "checksums": checksums,
-            "about": encoded.about,
-        })
+impl Disguise {
+    fn of(format: &str) -> Self {
+        match format {
+            "json" => Self::Space,
+            "bincode+lz4" | "bincode+zstd" => Self::Frame,
+            _ => Self::None,
+        }
     }
 
-    /// Puts the label into a file that holds a payload. Returns where it is, and how long.
-    pub(crate) fn write(&self, file: &mut File, encoded: &Encoded) -> Result<(u64, u64), io::Error> {
-        let json = self.to_json(encoded).to_string();
-        let mut label = json.into_bytes();
-        let len = u32::try_from(label.len()).map_err(|_| io::Error::other("the value is too large for a label"))?;
-        let digest = checksum(&label);
-        label.extend_from_slice(&digest);
-        label.extend_from_slice(&len.to_le_bytes());
-        label.extend_from_slice(MAGIC);
-        let label = disguise(label, self.format);
+    fn put_on(self, label: Vec<u8>) -> Vec<u8> {
+        match self {
+            Self::None => label,
+            Self::Frame => {
+                let len = u32::try_from(label.len()).unwrap_or(u32::MAX);
+                [&SKIPPABLE.to_le_bytes(), &len.to_le_bytes(), label.as_slice()].concat()
+            }
+            Self::Space => label
+                .iter()
+                .flat_map(|byte| [6, 4, 2, 0].map(|shift| b" \t\n\r"[usize::from(byte >> shift & 3)]))
+                .collect(),
+        }
+    }
 
-        let at = place(file, encoded.len)?;
-        let mut tail = vec![0; (encoded.len - at) as usize];
-        read_at(file, &mut tail, at)?;
-        file.seek(SeekFrom::Start(at))?;
-        file.write_all(&label)?;
-        file.write_all(&tail)?;
-        Ok((at, label.len() as u64))
+    /// Bytes in the file for one of the label.
+    fn width(self) -> u64 {
+        if self == Self::Space { 4 } else { 1 }
+    }
+
+    /// Reads `len` bytes of a label that begin `back` bytes of the label before the offset `end` in the file.
+    fn read(self, file: &dyn StorageFile, end: u64, back: u64, len: u64) -> io::Result<Option<Vec<u8>>> {
+        let Some(start) = back.checked_mul(self.width()).and_then(|back| end.checked_sub(back)) else {
+            return Ok(None);
+        };
+        let mut bytes = vec![0; (len * self.width()) as usize];
+        read_exact_at(file, &mut bytes, start)?;
+        if self != Self::Space {
+            return Ok(Some(bytes));
+        }
+        let bits = |space: &u8| b" \t\n\r".iter().position(|known| known == space);
+        let byte = |four: &[u8]| four.iter().try_fold(0, |byte, space| Some(byte << 2 | bits(space)? as u8));
+        Ok(bytes.chunks_exact(4).map(byte).collect())
     }
 }
 
-/// Gives a label the form that readers of the format step over.
-fn disguise(label: Vec<u8>, format: &str) -> Vec<u8> {
-    match format {
-        // White space may follow a JSON text: each byte is four characters, two bits each, the highest first.
-        "json" => {
-            label.iter().flat_map(|byte| [6, 4, 2, 0].map(|shift| b" \t\n\r"[usize::from(byte >> shift & 3)])).collect()
-        }
-        // LZ4 and zstd have the same kind of frame for what their readers should skip: a magic number and a length.
-        "bincode+lz4" | "bincode+zstd" => {
-            let len = u32::try_from(label.len()).unwrap_or(u32::MAX);
-            [&SKIPPABLE.to_le_bytes(), &len.to_le_bytes(), label.as_slice()].concat()
-        }
-        _ => label,
+/// Puts the label of `row` into a file that holds the row's payload; the row then tells where it is.
+pub(super) fn write(file: &dyn StorageFile, row: &mut Row) -> io::Result<()> {
+    let json = to_json(row).to_string();
+    let mut label = json.into_bytes();
+    let len = u32::try_from(label.len()).map_err(|_| io::Error::other("the value is too large for a label"))?;
+    let digest = checksum(&label);
+    label.extend_from_slice(&digest);
+    label.extend_from_slice(&len.to_le_bytes());
+    label.extend_from_slice(MAGIC);
+    let mut label = Disguise::of(&row.format).put_on(label);
+
+    row.label_at = place(file, row.payload)?;
+    row.stored_bytes = row.payload + label.len() as u64;
+    let footer = label.len();
+    label.resize(footer + (row.payload - row.label_at) as usize, 0);
+    read_exact_at(file, &mut label[footer..], row.label_at)?;
+    write_all_at(file, &label, row.label_at)
+}
+
+fn to_json(row: &Row) -> Json {
+    let checksums: String = row.checksums.iter().map(|byte| format!("{byte:02x}")).collect();
+    let about: Json = row.about.as_deref().and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
+    json!({
+        "icechest": super::FORMAT_VERSION,
+        "key": row.key.canonical(),
+        "kind": row.kind.to_string(),
+        "type": row.stored_name,
+        "format": row.format,
+        "bytes": row.bytes,
+        "created_ns": row.created_ns,
+        "payload": row.payload,
+        "checksums": checksums,
+        "about": about,
+    })
+}
+
+/// The row that a value file tells of itself, without its name and its version.
+///
+/// # Errors
+/// `Damaged` when there is no label, or one that was changed.
+pub(super) fn read(file: &dyn StorageFile) -> Result<Row> {
+    let len = file.len().map_err(|error| Error::io("cannot read the file", error))?;
+    let found = find(file, len).map_err(|error| Error::io("cannot read the file's label", error))?;
+    let (json, disguise, end) = found.ok_or_else(|| Error::damaged("the file has no label, or a damaged one"))?;
+    let label_len = (json.len() as u64 + TAIL) * disguise.width() + if disguise == Disguise::Frame { 8 } else { 0 };
+    let nonsense = || Error::damaged("the file's label makes no sense");
+    let label: Json = serde_json::from_slice(&json).map_err(|error| nonsense().with_source(error))?;
+    if label["icechest"].as_i64().is_none_or(|version| version > super::FORMAT_VERSION) {
+        return Err(Error::unsupported("the file was written by a newer version of icechest"));
     }
+    let text = |name: &str| label[name].as_str().map(str::to_owned).ok_or_else(nonsense);
+    let number = |name: &str| label[name].as_u64().ok_or_else(nonsense);
+    let row = Row {
+        version: 0,
+        key: Key::from_canonical(&text("key")?).map_err(|error| nonsense().with_source(error))?,
+        kind: text("kind")?.parse()?,
+        stored_name: text("type")?,
+        format: text("format")?,
+        bytes: number("bytes")?,
+        stored_bytes: len,
+        payload: number("payload")?,
+        label_at: end.checked_sub(label_len).ok_or_else(nonsense)?,
+        checksums: from_hex(&text("checksums")?).ok_or_else(nonsense)?,
+        created_ns: label["created_ns"].as_i64().ok_or_else(nonsense)?,
+        about: label["about"].is_object().then(|| label["about"].to_string()),
+        file: None,
+        inline: None,
+    };
+    if row.payload.checked_add(label_len) != Some(len) || Disguise::of(&row.format) != disguise {
+        return Err(nonsense());
+    }
+    Ok(row)
+}
+
+/// The JSON of a file's label, how it is written, and where the label ends.
+fn find(file: &dyn StorageFile, len: u64) -> io::Result<Option<(Vec<u8>, Disguise, u64)>> {
+    let candidates =
+        [(Disguise::Frame, len), (Disguise::None, len), (Disguise::None, footer(file, len)?), (Disguise::Space, len)];
+    for (disguise, end) in candidates {
+        let Some(tail) = disguise.read(file, end, TAIL, TAIL)? else { continue };
+        let Some((digest, rest)) = tail.split_first_chunk::<16>() else { continue };
+        let Some((json_len, MAGIC)) =
+            rest.split_first_chunk::<4>().and_then(|(n, rest)| Some((n, rest.try_into().ok()?)))
+        else {
+            continue;
+        };
+        // Not longer than the file, or it cannot be read.
+        let json_len = u64::from(u32::from_le_bytes(*json_len));
+        if (json_len + TAIL) * disguise.width() > end {
+            continue;
+        }
+        let Some(json) = disguise.read(file, end, json_len + TAIL, json_len)? else { continue };
+        if checksum(&json) != *digest {
+            continue;
+        }
+        let framed = [SKIPPABLE.to_le_bytes(), ((json_len + TAIL) as u32).to_le_bytes()].concat();
+        let is_framed =
+            disguise != Disguise::Space && disguise.read(file, end, json_len + TAIL + 8, 8)? == Some(framed);
+        if is_framed == (disguise == Disguise::Frame) {
+            return Ok(Some((json, disguise, end)));
+        }
+    }
+    Ok(None)
+}
+
+fn from_hex(text: &str) -> Option<Vec<u8>> {
+    let digit = |byte: u8| char::from(byte).to_digit(16);
+    let byte = |pair: &[u8]| Some((digit(pair[0])? << 4 | digit(pair[1])?) as u8);
+    text.len().is_multiple_of(2).then(|| text.as_bytes().chunks_exact(2).map(byte).collect()).flatten()
 }
 
 /// Where in a payload of `len` bytes a label goes: before the footer of a Parquet file, else at the end.
-fn place(file: &File, len: u64) -> io::Result<u64> {
-    let (mut head, mut tail) = ([0; 4], [0; 8]);
+fn place(file: &dyn StorageFile, len: u64) -> io::Result<u64> {
+    let mut head = [0; 4];
     if len < 12 {
         return Ok(len);
     }
-    read_at(file, &mut head, 0)?;
-    read_at(file, &mut tail, len - 8)?;
-    if head != *PARQUET || tail[4..] != *PARQUET {
+    read_exact_at(file, &mut head, 0)?;
+    if head == *PARQUET { footer(file, len) } else { Ok(len) }
+}
+
+/// Where the footer of a Parquet file of `len` bytes begins; of any other file, the end.
+fn footer(file: &dyn StorageFile, len: u64) -> io::Result<u64> {
+    let mut tail = [0; 8];
+    if len < 12 {
+        return Ok(len);
+    }
+    read_exact_at(file, &mut tail, len - 8)?;
+    if tail[4..] != *PARQUET {
         return Ok(len);
     }
     let footer = u64::from(u32::from_le_bytes([tail[0], tail[1], tail[2], tail[3]])) + 8;
     Ok(len.checked_sub(footer).filter(|&at| at >= 4).unwrap_or(len))
-}
-
-fn read_at(file: &File, buf: &mut [u8], offset: u64) -> io::Result<()> {
-    crate::format::read_exact_at(file, buf, offset)
 }

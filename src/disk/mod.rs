@@ -1,24 +1,35 @@
 //! The disk tier: a directory with a catalog and one immutable file for each value and version.
+//!
+//! [`values`] writes, publishes and reads values; [`sync`] brings them to the medium and finds its way after a power cut;
+//! [`check`] verifies and repairs a directory. All of them go through [`storage`] to the operating system.
 
-mod catalog;
+pub(crate) mod catalog;
+pub(crate) mod check;
+mod filesystem;
 mod label;
+mod rebuild;
+mod session;
+mod storage;
+mod sync;
 mod temporary;
-mod wal_index;
+mod values;
 
-use std::fs::{self, File};
+use std::collections::HashSet;
+use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::atomic::{AtomicBool, AtomicI64};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::{Value as Json, json};
 
 use self::catalog::Catalog;
-pub(crate) use self::catalog::Row;
-use self::label::Label;
+pub(crate) use self::catalog::{Limit, Row};
+use self::session::Session;
+pub(crate) use self::storage::{Os, Storage, StorageFile, read_exact_at, retry, write_all_at};
 pub(crate) use self::temporary::TemporaryDir;
-use crate::error::{Error, Result};
-use crate::format::{Body, Compression, Decoder, Encoder, Payload, TemporaryFile};
-use crate::key::Key;
-use crate::value::Stored;
+pub(crate) use self::values::Draft;
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::Compression;
 
 /// The version of the directory's format, told in `docs/format.md`.
 pub(crate) const FORMAT_VERSION: i64 = 1;
@@ -27,62 +38,101 @@ const MANIFEST: &str = "icechest.json";
 const CATALOG: &str = "catalog.sqlite";
 const VALUES: &str = "values";
 const TMP: &str = "tmp";
+const LOCKS: &str = "locks";
+const QUARANTINE: &str = "quarantine";
 
-/// A file in `tmp` that nobody wrote to for so long was left by a process that is gone.
-const ABANDONED: Duration = Duration::from_secs(3600);
+/// The folders that every chest has.
+const FOLDERS: [&str; 3] = [VALUES, TMP, LOCKS];
 
 /// The directory of a chest.
 pub(crate) struct Disk {
     root: PathBuf,
+    storage: Arc<dyn Storage>,
     catalog: Catalog,
-    inline_limit: usize,
-    compression: Compression,
+    session: Session,
+    settings: DiskSettings,
+    /// Files that nobody needs any more but that may still be there: with the rows that name them.
+    garbage: Mutex<Vec<(i64, Option<String>)>>,
+    /// Versions that were read, for the order of eviction.
+    used: Mutex<Vec<i64>>,
+    /// When the last value was written: the next one is later, whatever the clock says.
+    last_ns: AtomicI64,
+    /// Whether a sync of the catalog failed.
+    is_catalog_doubtful: AtomicBool,
+    /// The process that opened the chest.
+    process: u32,
     temporary: Option<TemporaryDir>,
 }
 
 /// How a directory is opened.
+#[derive(Clone, Copy)]
 pub(crate) struct DiskSettings {
     pub(crate) inline_limit: usize,
     pub(crate) compression: Compression,
-}
-
-/// A value that was written but not published yet. Its file goes away when it is dropped.
-pub(crate) struct Draft {
-    row: Row,
-    file: Option<TemporaryFile>,
+    pub(crate) limit: Option<Limit>,
+    /// Whether new files are for their owner alone.
+    pub(crate) private: bool,
 }
 
 impl Disk {
     /// Opens the chest in `root`, or makes one if there is nothing.
-    pub(crate) fn open(root: &Path, settings: DiskSettings) -> Result<Self> {
-        fs::create_dir_all(root).map_err(|error| Error::io("cannot make the directory", error).with_path(root))?;
+    pub(crate) fn open(root: &Path, settings: DiskSettings, storage: Arc<dyn Storage>) -> Result<Self> {
+        let fail = |error| Error::io("cannot make the directory", error).with_path(root);
+        storage.create_dir(root).map_err(fail)?;
         // Absolute, so that a later change of the working directory does no harm.
         let root =
             fs::canonicalize(root).map_err(|error| Error::io("cannot open the directory", error).with_path(root))?;
-        let manifest = root.join(MANIFEST);
-        let catalog = match fs::read(&manifest) {
-            Ok(bytes) => {
-                check_manifest(&bytes).map_err(|error| error.with_path(&manifest))?;
-                open_catalog(&root)?
-            }
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => create(&root, true)?,
-            Err(error) => return Err(Error::io("cannot read the chest's format", error).with_path(&manifest)),
-        };
-        let disk = Self::new(root, catalog, settings, None);
-        disk.sweep();
+        filesystem::refuse_network(&root)?;
+        if !read_manifest(&root)? {
+            drop(create(&root, true, settings.private, &*storage)?);
+        }
+        let disk = Self::open_as_it_is(root, settings, storage)?;
+        disk.recover()?;
         Ok(disk)
     }
 
-    /// A chest in a directory of its own that is removed when it is dropped.
-    pub(crate) fn temporary(parent: Option<&Path>, settings: DiskSettings) -> Result<Self> {
-        let dir = TemporaryDir::create(parent)?;
-        let catalog = create(dir.path(), false)?;
-        Ok(Self::new(dir.path().to_owned(), catalog, settings, Some(dir)))
+    /// Opens a chest in an absolute directory, without bringing it in order.
+    pub(crate) fn open_as_it_is(root: PathBuf, settings: DiskSettings, storage: Arc<dyn Storage>) -> Result<Self> {
+        let catalog = open_catalog(&root, &*storage)?;
+        let fail = |error| Error::io("cannot tell others that the chest is open", error).with_path(&root.join(LOCKS));
+        // Before anything is written: what a dead process left is told by its lock file.
+        let session = Session::begin(&root.join(LOCKS), settings.private).map_err(fail)?;
+        Self::new(root, storage, catalog, session, settings, None)
     }
 
-    fn new(root: PathBuf, catalog: Catalog, settings: DiskSettings, temporary: Option<TemporaryDir>) -> Self {
-        let DiskSettings { inline_limit, compression } = settings;
-        Self { root, catalog, inline_limit, compression, temporary }
+    /// A chest in a directory of its own that is removed when it is dropped.
+    pub(crate) fn temporary(parent: Option<&Path>, settings: DiskSettings, storage: Arc<dyn Storage>) -> Result<Self> {
+        let dir = TemporaryDir::create(parent)?;
+        let catalog = create(dir.path(), false, settings.private, &*storage)?;
+        Self::new(dir.path().to_owned(), storage, catalog, Session::alone(), settings, Some(dir))
+    }
+
+    fn new(
+        root: PathBuf,
+        storage: Arc<dyn Storage>,
+        catalog: Catalog,
+        session: Session,
+        settings: DiskSettings,
+        temporary: Option<TemporaryDir>,
+    ) -> Result<Self> {
+        let last_ns = catalog.last_created_ns().map_err(|error| error.with_path(&root.join(CATALOG)))?;
+        let disk = Self {
+            root,
+            storage,
+            catalog,
+            session,
+            settings,
+            garbage: Mutex::default(),
+            used: Mutex::default(),
+            last_ns: AtomicI64::new(last_ns),
+            is_catalog_doubtful: AtomicBool::new(false),
+            process: std::process::id(),
+            temporary,
+        };
+        if settings.limit.is_some_and(|limit| limit.evict) {
+            disk.write(false, |catalog| catalog.index_uses())?;
+        }
+        Ok(disk)
     }
 
     pub(crate) fn root(&self) -> &Path {
@@ -93,176 +143,124 @@ impl Disk {
         self.temporary.is_some()
     }
 
+    pub(crate) fn limit(&self) -> Option<Limit> {
+        self.settings.limit
+    }
+
     pub(crate) fn catalog(&self) -> &Catalog {
         &self.catalog
     }
 
-    /// Removes what dead writers left.
-    fn sweep(&self) {
-        let Ok(entries) = fs::read_dir(self.root.join(TMP)) else { return };
-        for entry in entries.flatten() {
-            let age = entry.metadata().and_then(|meta| meta.modified()).map(|at| at.elapsed().unwrap_or_default());
-            if age.is_ok_and(|age| age > ABANDONED) {
-                // A file that cannot be removed is tried again by the next open.
-                let _ = fs::remove_file(entry.path());
+    /// Whether this is a child of the process that opened the chest. Locks and connections are not the child's, and
+    /// threads of the parent may have been at work in the middle of anything.
+    pub(crate) fn is_forked(&self) -> bool {
+        std::process::id() != self.process
+    }
+
+    /// Runs a transaction, then removes the files that nobody needs after it.
+    fn write<T>(&self, full: bool, work: impl FnOnce(&mut catalog::Transaction<'_>) -> Result<T>) -> Result<T> {
+        let gone = std::mem::take(&mut *self.garbage.lock().unwrap_or_else(PoisonError::into_inner));
+        let versions: Vec<i64> = gone.iter().map(|(version, _)| *version).collect();
+        let written = self.catalog.write(!self.is_temporary(), full, |transaction| {
+            transaction.forget(&versions)?;
+            work(transaction)
+        });
+        match written {
+            Ok((done, garbage)) => {
+                self.throw_away(garbage);
+                Ok(done)
+            }
+            Err(error) => {
+                self.garbage.lock().unwrap_or_else(PoisonError::into_inner).extend(gone);
+                Err(self.explain(error))
             }
         }
     }
 
-    /// Writes a value under a temporary name, or to memory when it is small.
-    pub(crate) fn write(&self, key: &Key, value: &dyn Stored) -> Result<Draft> {
-        let unique = fastrand::u64(..);
-        let temporary = self.root.join(TMP).join(format!("{unique:016x}"));
-        let fail = |error: Error| error.with_key(key).with_path(&temporary);
-        let io = |error| fail(Error::io("cannot write the value", error));
+    /// Removes files; their rows are forgotten by the next transaction.
+    fn throw_away(&self, garbage: Vec<(i64, Option<String>)>) {
+        let removed = garbage.into_iter().filter(|(_, file)| file.as_deref().is_none_or(|file| self.unlink(file)));
+        let removed: Vec<_> = removed.collect();
+        self.garbage.lock().unwrap_or_else(PoisonError::into_inner).extend(removed);
+    }
 
-        let mut encoder = Encoder::new(temporary.clone(), self.compression);
-        let format = value.encode(&mut encoder).map_err(fail)?;
-        let mut encoded = encoder.finish(self.inline_limit).map_err(io)?;
-        let mut row = Row {
-            version: 0,
-            key: key.clone(),
-            kind: value.kind(),
-            stored_name: value.stored_name(),
-            format: format.name().to_owned(),
-            bytes: value.size(),
-            stored_bytes: encoded.len,
-            payload: encoded.len,
-            label_at: encoded.len,
-            checksums: Vec::new(),
-            created_ns: now_ns(),
-            about: (!encoded.about.is_empty()).then(|| Json::Object(encoded.about.clone()).to_string()),
-            file: None,
-            inline: None,
-        };
-        let body = std::mem::replace(&mut encoded.body, Body::Inline(Vec::new()));
-        let file = match body {
-            Body::Inline(bytes) => {
-                row.inline = Some(bytes);
-                None
-            }
-            Body::File(mut file) => {
-                let label = Label {
-                    key,
-                    kind: row.kind,
-                    stored_name: &row.stored_name,
-                    format: &row.format,
-                    bytes: row.bytes,
-                    created_ns: row.created_ns,
-                };
-                let (at, len) = label.write(&mut file.file, &encoded).map_err(io)?;
-                row.label_at = at;
-                row.stored_bytes += len;
-                row.file = Some(format!("{VALUES}/{}.{unique:016x}.{}", key.file_stem(), format.extension()));
-                Some(file)
+    /// Removes a file that no row needs. Tells whether it is gone; one that stays is removed by a later open.
+    fn unlink(&self, name: &str) -> bool {
+        let Ok(path) = self.value_path(name) else { return true };
+        match retry(|| self.storage.remove(&path)) {
+            Ok(()) => true,
+            Err(error) => error.kind() == std::io::ErrorKind::NotFound,
+        }
+    }
+
+    /// Adds to an error of the catalog where it is, and who is in the way.
+    fn explain(&self, error: Error) -> Error {
+        let path = self.root.join(CATALOG);
+        if error.kind() != ErrorKind::Busy {
+            return error.with_path(&path);
+        }
+        let message = match filesystem::writer_of(&path) {
+            Some(pid) => format!("process {pid} has held the catalog's write lock for too long; wait for it or end it"),
+            None => {
+                let others = session::live(&self.root.join(LOCKS)).unwrap_or_default();
+                let me = std::process::id();
+                let pids: HashSet<u32> = others.into_iter().map(|(_, pid)| pid).filter(|&pid| pid != me).collect();
+                format!("another process holds the catalog's write lock; those that have the chest open: {pids:?}")
             }
         };
-        row.checksums = encoded.checksums;
-        Ok(Draft { row, file })
-    }
-
-    /// Publishes drafts together: their files get their names, one transaction commits the rows, and the files that they
-    /// replace go away. Gives the versions.
-    pub(crate) fn publish(&self, drafts: Vec<Draft>) -> Result<Vec<i64>> {
-        let mut rows = Vec::with_capacity(drafts.len());
-        let mut placed = Vec::new();
-        for Draft { row, file } in drafts {
-            if let (Some(mut file), Some(name)) = (file, &row.file) {
-                let path = self.root.join(name);
-                let result = file.keep_as(&path);
-                if let Err(error) = result {
-                    self.unlink(&placed);
-                    return Err(Error::io("cannot publish the value", error).with_key(&row.key).with_path(&path));
-                }
-                placed.push(name.clone());
-            }
-            rows.push(row);
-        }
-        let (versions, replaced) = self.catalog.publish(&rows).map_err(|error| {
-            self.unlink(&placed);
-            match rows.as_slice() {
-                [row] => error.with_key(&row.key),
-                _ => error,
-            }
-            .with_path(&self.root.join(CATALOG))
-        })?;
-        self.unlink(&replaced);
-        Ok(versions)
-    }
-
-    /// Opens the stored bytes of a row.
-    pub(crate) fn read(&self, row: Row) -> Result<Decoder> {
-        let fail = |error: Error, path: &Path| error.with_key(&row.key).with_path(path);
-        let about = row.about.as_deref().and_then(|text| serde_json::from_str(text).ok());
-        let payload = match (&row.file, row.inline) {
-            (None, Some(bytes)) => {
-                let path = self.root.join(CATALOG);
-                Payload::inline(bytes, row.checksums).map_err(|error| fail(error, &path))?
-            }
-            (Some(name), _) => {
-                let path = self.value_path(name).map_err(|error| error.with_key(&row.key))?;
-                let io = |error| fail(Error::io("cannot open the value's file", error), &path);
-                let file = File::open(&path).map_err(io)?;
-                let len = file.metadata().map_err(io)?.len();
-                if len != row.stored_bytes || row.payload > len {
-                    let message = format!("the file has {len} bytes instead of {}", row.stored_bytes);
-                    return Err(fail(Error::damaged(message), &path));
-                }
-                Payload::file(file, row.payload, row.label_at, len - row.payload, row.checksums)
-                    .map_err(|error| fail(error, &path))?
-            }
-            (None, None) => {
-                return Err(
-                    Error::damaged("the catalog has neither bytes nor a file for this value").with_key(&row.key)
-                );
-            }
-        };
-        Ok(Decoder::new(payload, row.format, row.stored_name, about))
-    }
-
-    /// The path of a value's file. A catalog that names anything else is not followed.
-    pub(crate) fn value_path(&self, name: &str) -> Result<PathBuf> {
-        let base = name.strip_prefix("values/").unwrap_or("");
-        if base.is_empty() || base.starts_with('.') || base.contains(['/', '\\', '\0']) {
-            return Err(Error::damaged(format!("the catalog names {name:?}, which is no value's file")));
-        }
-        Ok(self.root.join(VALUES).join(base))
-    }
-
-    /// Removes keys; gives how many there were.
-    pub(crate) fn remove(&self, keys: &[Key]) -> Result<usize> {
-        let (removed, files) = self.catalog.remove(keys)?;
-        self.unlink(&files);
-        Ok(removed)
-    }
-
-    /// Removes files that no row names any more. One that stays behind is an orphan, which takes room but does no harm.
-    fn unlink(&self, names: &[String]) {
-        for name in names {
-            if let Ok(path) = self.value_path(name) {
-                let _ = fs::remove_file(path);
-            }
-        }
+        Error::new(ErrorKind::Busy, message).with_path(&path).with_source(error.to_string())
     }
 }
 
-fn now_ns() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
+/// Whether there is a chest of a format that this version reads.
+fn read_manifest(root: &Path) -> Result<bool> {
+    let path = root.join(MANIFEST);
+    match fs::symlink_metadata(&path) {
+        Ok(meta) if meta.is_file() && meta.len() <= 1 << 16 => {
+            let io = |error| Error::io("cannot read the chest's format", error).with_path(&path);
+            let bytes = fs::read(&path).map_err(io)?;
+            check_manifest(&bytes).map_err(|error| error.with_path(&path))?;
+            Ok(true)
+        }
+        Ok(_) => Err(Error::damaged("the chest's format file is not a small regular file").with_path(&path)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(Error::io("cannot read the chest's format", error).with_path(&path)),
+    }
 }
 
-fn open_catalog(root: &Path) -> Result<Catalog> {
+fn open_catalog(root: &Path, storage: &dyn Storage) -> Result<Catalog> {
     let path = root.join(CATALOG);
-    if !path.exists() {
-        return Err(Error::damaged("the chest's catalog is missing").with_path(&path));
+    for folder in FOLDERS {
+        let path = root.join(folder);
+        // Tools that copy a directory may leave empty folders out.
+        let there = storage.create_dir(&path).and_then(|()| fs::symlink_metadata(&path));
+        if !there.is_ok_and(|meta| meta.is_dir()) {
+            return Err(Error::damaged("something else is in the place of a folder of the chest").with_path(&path));
+        }
     }
-    Catalog::open(&path, true).map_err(|error| error.with_path(&path))
+    for name in ["", "-wal", "-shm"] {
+        let path = root.join(format!("{CATALOG}{name}"));
+        if fs::symlink_metadata(&path).is_ok_and(|meta| !meta.is_file()) {
+            return Err(Error::damaged("the catalog is not a regular file").with_path(&path));
+        }
+    }
+    let hint = "icechest check --repair makes it from the value files";
+    if !path.exists() {
+        return Err(Error::damaged(format!("the chest's catalog is missing; {hint}")).with_path(&path));
+    }
+    Catalog::open(&path, true).map_err(|error| {
+        match error.kind() {
+            ErrorKind::Damaged => Error::damaged(format!("the chest's catalog is damaged; {hint}")).with_source(error),
+            _ => error,
+        }
+        .with_path(&path)
+    })
 }
 
 /// Makes a chest; several processes may do so at once. The manifest comes last: with it the chest is complete.
-fn create(root: &Path, durable: bool) -> Result<Catalog> {
+fn create(root: &Path, durable: bool, private: bool, storage: &dyn Storage) -> Result<Catalog> {
     let io = |path: &Path, error| Error::io("cannot make the chest", error).with_path(path);
-    let ours = [VALUES, TMP, "quarantine", "lock"];
+    let ours = [VALUES, TMP, LOCKS, QUARANTINE, temporary::LOCK];
     for entry in fs::read_dir(root).map_err(|error| io(root, error))? {
         let name = entry.map_err(|error| io(root, error))?.file_name();
         let name = name.to_string_lossy();
@@ -271,25 +269,71 @@ fn create(root: &Path, durable: bool) -> Result<Catalog> {
             return Err(Error::invalid(message).with_path(root));
         }
     }
-    for folder in [VALUES, TMP] {
+    let is_left = |name: &str| fs::read_dir(root.join(name)).is_ok_and(|mut entries| entries.next().is_some());
+    if durable && is_left(VALUES) {
+        let message =
+            "the chest's format file is missing, but there are values; icechest check --repair makes it again";
+        return Err(Error::damaged(message).with_path(&root.join(MANIFEST)));
+    }
+    for folder in FOLDERS {
         let path = root.join(folder);
-        private_dir(&path).map_err(|error| io(&path, error))?;
+        storage.create_dir(&path).map_err(|error| io(&path, error))?;
     }
     let path = root.join(CATALOG);
-    let catalog = Catalog::create(&path, durable).map_err(|error| error.with_path(&path))?;
-    let manifest = json!({"format": "icechest", "version": FORMAT_VERSION});
-    let temporary = root.join(format!("{MANIFEST}.{:016x}", fastrand::u64(..)));
-    fs::write(&temporary, format!("{manifest}\n")).map_err(|error| io(&temporary, error))?;
-    fs::rename(&temporary, root.join(MANIFEST)).map_err(|error| io(&temporary, error))?;
+    make_catalog(&path, private).map_err(|error| io(&path, error))?;
+    let catalog = Catalog::create(&path, durable, &storage.boot()).map_err(|error| error.with_path(&path))?;
+    write_manifest(root, storage).map_err(|error| io(&root.join(MANIFEST), error))?;
+    if durable {
+        let parent = root.parent().unwrap_or(root);
+        // Without this a power cut could take the whole directory, whatever was synced in it.
+        for dir in [root, parent] {
+            retry(|| storage.sync(dir)).map_err(|error| io(dir, error))?;
+        }
+    }
     Ok(catalog)
 }
 
-fn private_dir(path: &Path) -> std::io::Result<()> {
-    let mut builder = fs::DirBuilder::new();
-    builder.recursive(true);
+/// Moves a damaged file out of the way, into the folder for that. Gives its new place; none if there was no file.
+fn quarantine(root: &Path, path: &Path, storage: &dyn Storage) -> Result<Option<PathBuf>> {
+    let dir = root.join(QUARANTINE);
+    let io = |error| Error::io("cannot move a damaged file to the quarantine", error).with_path(path);
+    retry(|| storage.create_dir(&dir)).map_err(io)?;
+    let Some(name) = path.file_name() else { return Ok(None) };
+    let mut target = dir.join(name);
+    let mut copy = 1;
+    while fs::symlink_metadata(&target).is_ok() {
+        copy += 1;
+        target = dir.join(format!("{}.{copy}", name.to_string_lossy()));
+    }
+    match retry(|| storage.rename(path, &target)) {
+        Ok(()) => Ok(Some(target)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(io(error)),
+    }
+}
+
+fn write_manifest(root: &Path, storage: &dyn Storage) -> std::io::Result<()> {
+    let manifest = format!("{}\n", json!({"format": "icechest", "version": FORMAT_VERSION}));
+    let temporary = root.join(format!("{MANIFEST}.{}", Session::alone().unique()));
+    let file = retry(|| storage.create(&temporary))?;
+    let done = write_all_at(&*file, manifest.as_bytes(), 0)
+        .and_then(|()| retry(|| storage.sync(&temporary)))
+        .and_then(|()| retry(|| storage.rename(&temporary, &root.join(MANIFEST))));
+    if done.is_err() {
+        let _ = storage.remove(&temporary);
+    }
+    done
+}
+
+/// Makes an empty file for SQLite, which would make one that others can read. Its log gets the same mode.
+fn make_catalog(path: &Path, private: bool) -> std::io::Result<()> {
+    let mut options = fs::OpenOptions::new();
+    options.write(true).create(true).truncate(false);
     #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(path)
+    if private {
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    }
+    options.open(path).map(|_| ())
 }
 
 fn check_manifest(bytes: &[u8]) -> Result<()> {

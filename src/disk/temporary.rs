@@ -4,10 +4,12 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::session::Session;
+use super::{Os, Storage};
 use crate::error::{Error, Result};
 
 const PREFIX: &str = "icechest-tmp-";
-const LOCK: &str = "lock";
+pub(super) const LOCK: &str = "lock";
 
 /// A directory without a lock file this old was left by a process that died at its birth.
 const STILLBORN: Duration = Duration::from_secs(3600);
@@ -15,6 +17,7 @@ const STILLBORN: Duration = Duration::from_secs(3600);
 /// A directory that a live process holds by a lock on its file `lock`.
 pub(crate) struct TemporaryDir {
     path: PathBuf,
+    process: u32,
     _lock: File,
 }
 
@@ -28,12 +31,12 @@ impl TemporaryDir {
         sweep(&parent);
         // Another process's sweep may come between making a directory and locking it; then a new one is made.
         for _ in 0..100 {
-            let path = parent.join(format!("{PREFIX}{:016x}", fastrand::u64(..)));
-            super::private_dir(&path).map_err(fail)?;
+            let path = parent.join(format!("{PREFIX}{}", Session::alone().unique()));
+            Os { private: true }.create_dir(&path).map_err(fail)?;
             let lock = OpenOptions::new().write(true).create(true).truncate(false).open(path.join(LOCK));
             match lock {
                 Ok(lock) if lock.try_lock().is_ok() && path.join(LOCK).exists() => {
-                    return Ok(Self { path, _lock: lock });
+                    return Ok(Self { path, process: std::process::id(), _lock: lock });
                 }
                 Ok(_) => {}
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
@@ -50,6 +53,10 @@ impl TemporaryDir {
 
 impl Drop for TemporaryDir {
     fn drop(&mut self) {
+        if std::process::id() != self.process {
+            // It is the parent's.
+            return;
+        }
         // What cannot be removed now is removed by the next temporary chest.
         let _ = fs::remove_dir_all(&self.path);
     }

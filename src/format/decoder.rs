@@ -1,11 +1,13 @@
 //! The stream that a value is read from: no byte leaves it before its block passed the check.
 
+#[cfg(feature = "ndarray")]
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::BLOCK;
 use super::encoder::checksum;
+use crate::disk::{StorageFile, read_exact_at};
 use crate::error::{Error, Result};
 
 /// Bytes that are read at offsets.
@@ -27,10 +29,10 @@ enum Body {
     Inline(Vec<u8>),
     /// A file that never was in a chest, so that nothing is known of its bytes.
     #[cfg(feature = "ndarray")]
-    Foreign(File),
+    Foreign(Arc<dyn StorageFile>),
     /// A file with a label of so many bytes at this offset; the payload is all the rest.
     File {
-        file: File,
+        file: Arc<dyn StorageFile>,
         label_at: u64,
         label_len: u64,
     },
@@ -45,7 +47,13 @@ impl Payload {
         Ok(Self { body: Body::Inline(bytes), len, checksums, last: Mutex::default() })
     }
 
-    pub(crate) fn file(file: File, len: u64, label_at: u64, label_len: u64, checksums: Vec<u8>) -> Result<Self> {
+    pub(crate) fn file(
+        file: Arc<dyn StorageFile>,
+        len: u64,
+        label_at: u64,
+        label_len: u64,
+        checksums: Vec<u8>,
+    ) -> Result<Self> {
         let blocks = len.div_ceil(BLOCK as u64).max(1);
         if checksums.len() as u64 != blocks * 16 || label_at > len {
             return Err(Error::damaged("the catalog's row for this value makes no sense"));
@@ -62,15 +70,15 @@ impl Payload {
                 Ok(())
             }
             #[cfg(feature = "ndarray")]
-            Body::Foreign(file) => read_exact_at(file, buf, offset),
+            Body::Foreign(file) => read_exact_at(&**file, buf, offset),
             Body::File { file, label_at, label_len } => {
                 let before = label_at.saturating_sub(offset).min(buf.len() as u64) as usize;
                 let (front, back) = buf.split_at_mut(before);
                 if !front.is_empty() {
-                    read_exact_at(file, front, offset)?;
+                    read_exact_at(&**file, front, offset)?;
                 }
                 if !back.is_empty() {
-                    read_exact_at(file, back, offset + before as u64 + label_len)?;
+                    read_exact_at(&**file, back, offset + before as u64 + label_len)?;
                 }
                 Ok(())
             }
@@ -86,6 +94,22 @@ impl Payload {
             let end = offset + buf.len() as u64;
             let error = Error::damaged(format!("bytes {offset} to {end} do not match their checksum"));
             return Err(error.into());
+        }
+        Ok(())
+    }
+}
+
+impl Payload {
+    /// Reads and verifies everything.
+    pub(crate) fn verify(&self) -> io::Result<()> {
+        // Inline bytes were verified at the start.
+        if !matches!(self.body, Body::File { .. }) {
+            return Ok(());
+        }
+        let mut buf = vec![0; self.len.min(BLOCK as u64) as usize];
+        for index in 0..self.len.div_ceil(BLOCK as u64) {
+            let len = (self.len - index * BLOCK as u64).min(BLOCK as u64);
+            self.read_block(index, &mut buf[..len as usize])?;
         }
         Ok(())
     }
@@ -132,24 +156,6 @@ impl ReadAt for Payload {
     }
 }
 
-#[cfg(unix)]
-pub(crate) fn read_exact_at(file: &File, buf: &mut [u8], offset: u64) -> io::Result<()> {
-    std::os::unix::fs::FileExt::read_exact_at(file, buf, offset)
-}
-
-#[cfg(windows)]
-pub(crate) fn read_exact_at(file: &File, mut buf: &mut [u8], mut offset: u64) -> io::Result<()> {
-    while !buf.is_empty() {
-        let n = std::os::windows::fs::FileExt::seek_read(file, buf, offset)?;
-        if n == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        offset += n as u64;
-        buf = &mut buf[n..];
-    }
-    Ok(())
-}
-
 /// Where [`Value::decode`](crate::Value::decode) reads from: a `Read` and `Seek` over the value's file.
 ///
 /// Every byte was verified against its checksum before it is handed out; a mismatch ends the reading with an error of
@@ -171,7 +177,8 @@ impl Decoder {
     #[cfg(feature = "ndarray")]
     pub(crate) fn of_foreign_file(file: File, format: &str) -> Result<Self> {
         let len = file.metadata().map_err(|error| Error::io("cannot read the file", error))?.len();
-        let payload = Payload { body: Body::Foreign(file), len, checksums: Vec::new(), last: Mutex::default() };
+        let payload =
+            Payload { body: Body::Foreign(Arc::new(file)), len, checksums: Vec::new(), last: Mutex::default() };
         Ok(Self::new(payload, format.to_owned(), String::new(), None))
     }
 

@@ -1,13 +1,14 @@
 //! The stream that a value is written to.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Seek, SeekFrom, Write};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde_json::{Map, Value as Json};
 use twox_hash::XxHash3_128;
 
 use super::{BLOCK, Compression};
+use crate::disk::{Storage, StorageFile, retry, write_all_at};
 
 /// Where [`Value::encode`](crate::Value::encode) writes to.
 ///
@@ -32,6 +33,7 @@ use super::{BLOCK, Compression};
 /// # }
 /// ```
 pub struct Encoder {
+    storage: Arc<dyn Storage>,
     temporary: PathBuf,
     compression: Compression,
     file: Option<TemporaryFile>,
@@ -44,23 +46,21 @@ pub struct Encoder {
 
 /// A file that is removed again unless it is kept.
 pub(crate) struct TemporaryFile {
-    pub(crate) file: File,
-    pub(crate) path: PathBuf,
+    pub(crate) file: Arc<dyn StorageFile>,
+    path: PathBuf,
+    storage: Arc<dyn Storage>,
     kept: bool,
 }
 
 impl TemporaryFile {
-    fn create(path: &Path) -> io::Result<Self> {
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).create_new(true);
-        #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        Ok(Self { file: options.open(path)?, path: path.to_owned(), kept: false })
+    pub(crate) fn create(storage: &Arc<dyn Storage>, path: &Path) -> io::Result<Self> {
+        let file = retry(|| storage.create(path))?;
+        Ok(Self { file, path: path.to_owned(), storage: storage.clone(), kept: false })
     }
 
     /// Moves the file to its place for good.
     pub(crate) fn keep_as(&mut self, path: &Path) -> io::Result<()> {
-        std::fs::rename(&self.path, path)?;
+        retry(|| self.storage.rename(&self.path, path))?;
         self.kept = true;
         Ok(())
     }
@@ -70,7 +70,7 @@ impl Drop for TemporaryFile {
     fn drop(&mut self) {
         if !self.kept {
             // What stays behind is removed by a later open.
-            let _ = std::fs::remove_file(&self.path);
+            let _ = retry(|| self.storage.remove(&self.path));
         }
     }
 }
@@ -91,8 +91,9 @@ pub(crate) enum Body {
 
 impl Encoder {
     /// A stream into the file `temporary`, which is only created when it is needed.
-    pub(crate) fn new(temporary: PathBuf, compression: Compression) -> Self {
+    pub(crate) fn new(storage: Arc<dyn Storage>, temporary: PathBuf, compression: Compression) -> Self {
         Self {
+            storage,
             temporary,
             compression,
             file: None,
@@ -149,31 +150,24 @@ impl Encoder {
         if !tail.is_empty() {
             self.put(&tail)?;
         }
-        let mut file = self.file()?;
-        file.file.seek(SeekFrom::Start(0))?;
-        file.file.write_all(&self.head)?;
+        let file = self.file()?;
+        write_all_at(&*file.file, &self.head, 0)?;
         let mut checksums = checksum(&self.head).to_vec();
         checksums.append(&mut self.checksums);
         Ok(Encoded { body: Body::File(file), len, checksums, about: self.about })
     }
 
-    /// Takes the file, created at the first need with room for the first block.
+    /// Takes the file, created at the first need.
     fn file(&mut self) -> io::Result<TemporaryFile> {
-        match self.file.take() {
-            Some(file) => Ok(file),
-            None => {
-                let mut file = TemporaryFile::create(&self.temporary)?;
-                file.file.seek(SeekFrom::Start(BLOCK as u64))?;
-                Ok(file)
-            }
-        }
+        self.file.take().map_or_else(|| TemporaryFile::create(&self.storage, &self.temporary), Ok)
     }
 
-    /// Writes a block behind the first one.
+    /// Writes a block behind the ones before it; the first is left out until the end.
     fn put(&mut self, block: &[u8]) -> io::Result<()> {
+        let offset = (self.checksums.len() / 16 + 1) * BLOCK;
         self.checksums.extend_from_slice(&checksum(block));
-        let mut file = self.file()?;
-        let result = file.file.write_all(block);
+        let file = self.file()?;
+        let result = write_all_at(&*file.file, block, offset as u64);
         self.file = Some(file);
         result
     }

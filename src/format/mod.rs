@@ -17,11 +17,9 @@ use std::fmt;
 use std::str::FromStr;
 
 pub use self::decoder::Decoder;
-#[cfg(any(feature = "arrow", feature = "blosc"))]
-pub(crate) use self::decoder::ReadAt;
-pub(crate) use self::decoder::{Payload, read_exact_at};
+pub(crate) use self::decoder::{Payload, ReadAt};
 pub use self::encoder::Encoder;
-pub(crate) use self::encoder::{Body, Encoded, TemporaryFile, checksum};
+pub(crate) use self::encoder::{Body, TemporaryFile, checksum};
 use crate::error::{Error, Result};
 
 /// Bytes that share one checksum; reading a part of a file verifies only the blocks that it touches.

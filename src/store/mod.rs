@@ -10,10 +10,12 @@ mod room;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::panic::{self, AssertUnwindSafe};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::ThreadId;
 
 use self::key_lock::{KeyLock, Work};
+use crate::builder::Durability;
 use crate::disk::{Disk, Row};
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::Key;
@@ -32,6 +34,10 @@ pub(crate) struct Store {
     work: Condvar,
     /// Whether values are written as they come in, rather than when room is needed.
     writes_behind: bool,
+    /// When what is published is made durable.
+    durability: Durability,
+    /// Whether this process published something since the last sync.
+    is_unsynced: AtomicBool,
 }
 
 pub(crate) struct State {
@@ -69,7 +75,7 @@ struct Found {
 }
 
 impl Store {
-    pub(crate) fn new(disk: Disk, residents: Residents) -> Self {
+    pub(crate) fn new(disk: Disk, residents: Residents, durability: Durability) -> Self {
         let writes_behind = !disk.is_temporary();
         let state = State {
             residents,
@@ -80,7 +86,15 @@ impl Store {
             closing: false,
             waiting: 0,
         };
-        Self { disk, state: Mutex::new(state), changed: Condvar::new(), work: Condvar::new(), writes_behind }
+        Self {
+            disk,
+            state: Mutex::new(state),
+            changed: Condvar::new(),
+            work: Condvar::new(),
+            writes_behind,
+            durability,
+            is_unsynced: AtomicBool::new(false),
+        }
     }
 
     /// No code of a user runs while the state is locked, except `Policy::rank`; the state is sound after its panic.
@@ -109,12 +123,12 @@ impl Store {
             return Err(error.with_key(&key).with_value(value.into_any()));
         }
         let size = value.size();
-        if size > self.state().residents.budget {
+        if self.goes_through(size) {
             let lock = match self.lock_key(&key) {
                 Ok(lock) => lock,
                 Err(error) => return Err(error.with_value(value.into_any())),
             };
-            return self.insert_oversize(&lock, value, size);
+            return self.insert_through(&lock, value, size);
         }
         let (room, made) = self.make_room(size);
         let mut state = match self.state_to_insert(&key) {
@@ -132,8 +146,8 @@ impl Store {
             return Err(error.with_key(lock.key()).with_value(value.into_any()));
         }
         let size = value.size();
-        if size > self.state().residents.budget {
-            return self.insert_oversize(lock, value, size);
+        if self.goes_through(size) {
+            return self.insert_through(lock, value, size);
         }
         let (room, made) = self.make_room(size);
         let mut state = self.state();
@@ -153,29 +167,50 @@ impl Store {
         }
     }
 
-    /// A value larger than the budget is published at once. If that fails it stays in memory, over the budget.
-    fn insert_oversize(&self, lock: &KeyLock<'_>, value: Arc<dyn Stored>, size: u64) -> Result<()> {
+    /// Whether a value is published before it is in the chest: one larger than the budget; and any where the disk has a
+    /// limit, so that whoever inserts it gets the refusal.
+    fn goes_through(&self, size: u64) -> bool {
+        let is_limited = self.disk.limit().is_some() && self.writes_behind;
+        is_limited || size > self.state().residents.budget
+    }
+
+    /// Publishes a value at once. If that fails it stays in memory, over the budget, unless a limit refuses it.
+    fn insert_through(&self, lock: &KeyLock<'_>, value: Arc<dyn Stored>, size: u64) -> Result<()> {
         let key = lock.key();
         let before = self.state().residents.get(key).map(|resident| resident.edition);
-        let published = self.write(key, &*value).and_then(|draft| self.disk.publish(vec![draft]));
+        let published = self.write(key, &*value).and_then(|draft| self.publish_drafts(vec![draft]));
+        let fits = published.is_ok() && size <= self.state().residents.budget;
+        // What is published need not be resident: that there is no room for it is no error.
+        let room = fits.then(|| self.make_room(size).0);
         let mut state = self.state();
+        if let Some(room) = room {
+            room.end(&mut state);
+        }
         match published {
             Ok(versions) => {
                 state.counts.published += 1;
                 // A value that another thread inserted meanwhile is the newer one.
-                if state.residents.get(key).map(|resident| resident.edition) == before {
-                    state.residents.remove(key);
-                    match versions.first() {
-                        Some(&version) if Arc::strong_count(&value) > 1 => {
-                            state.residents.hold(key.clone(), &value, size, version);
-                        }
-                        _ => state.residents.release(key),
+                if state.residents.get(key).map(|resident| resident.edition) != before {
+                    return Ok(());
+                }
+                state.residents.remove(key);
+                state.residents.release(key);
+                match versions.first() {
+                    Some(&version) if fits => {
+                        state.residents.insert(key.clone(), value, size, Some(version));
                     }
+                    Some(&version) if Arc::strong_count(&value) > 1 => {
+                        state.residents.hold(key.clone(), &value, size, version);
+                    }
+                    _ => {}
                 }
                 Ok(())
             }
             Err(error) => {
                 state.counts.write_errors += 1;
+                if self.disk.limit().is_some() {
+                    return Err(error.with_value(value.into_any()));
+                }
                 self.place_dirty(&mut state, key.clone(), value, size);
                 Err(error)
             }
@@ -202,6 +237,9 @@ impl Store {
         };
         if !self.is_newest(key, &found)? {
             return Ok(None);
+        }
+        if let Some(version) = found.version {
+            self.disk.note_use(version);
         }
         let mut state = self.state();
         state.residents.touch(key);
@@ -309,6 +347,7 @@ impl Store {
             }
         })?;
         drop(decoder);
+        self.disk.note_use(version);
         let value = Arc::new(value);
         let erased: Arc<dyn Stored> = value.clone();
         let size = erased.size();
@@ -411,6 +450,7 @@ impl Store {
             only_in_memory += usize::from(is_dirty && self.disk.catalog().version(key)?.is_none());
         }
         let on_disk = self.disk.remove(&keys)?;
+        self.note_unsynced();
         let mut state = self.state();
         for (key, resident) in keys.iter().zip(residents) {
             // A value that came after this removal began stays.

@@ -3,11 +3,13 @@
 use std::collections::HashSet;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::key_lock::KeyLock;
 use super::{State, Store};
+use crate::builder::Durability;
 use crate::disk::Draft;
 use crate::error::{Error, Result};
 use crate::key::Key;
@@ -15,6 +17,9 @@ use crate::value::Stored;
 
 /// The background writer publishes at most so many values in one transaction.
 const BATCH: usize = 512;
+
+/// What is published is made durable after so long at the latest, where nothing else was asked for.
+const SYNC_EVERY: Duration = Duration::from_secs(5);
 
 /// It waits so long for more values to publish together with the first.
 const LINGER: Duration = Duration::from_millis(5);
@@ -71,7 +76,7 @@ impl Store {
                 }
             }
         }
-        let published = if drafts.is_empty() { Ok(Vec::new()) } else { self.disk.publish(drafts) };
+        let published = if drafts.is_empty() { Ok(Vec::new()) } else { self.publish_drafts(drafts) };
         let mut state = self.state();
         match published {
             Ok(versions) => {
@@ -88,9 +93,38 @@ impl Store {
         failure.map_or(Ok(()), Err)
     }
 
+    /// Publishes drafts, and makes them durable where that is wanted at once.
+    pub(super) fn publish_drafts(&self, drafts: Vec<Draft>) -> Result<Vec<i64>> {
+        let versions = self.disk.publish(drafts)?;
+        self.note_unsynced();
+        if self.durability == Durability::Immediate {
+            self.sync()?;
+        }
+        Ok(versions)
+    }
+
+    /// The background writer syncs in time.
+    pub(super) fn note_unsynced(&self) {
+        if !self.is_unsynced.swap(true, Ordering::Relaxed) {
+            self.work.notify_one();
+        }
+    }
+
+    /// Makes what is published durable.
+    pub(crate) fn sync(&self) -> Result<()> {
+        self.is_unsynced.store(false, Ordering::Relaxed);
+        self.disk.sync().inspect_err(|_| self.is_unsynced.store(true, Ordering::Relaxed))
+    }
+
+    /// What is left to do when the chest is closed.
+    pub(crate) fn sync_at_close(&self) -> Result<()> {
+        let is_wanted = self.durability != Durability::None && self.is_unsynced.load(Ordering::Relaxed);
+        if is_wanted { self.sync() } else { Ok(()) }
+    }
+
     /// Writes a value; a panic in a user's encoder is an error like any other, so that no other value suffers.
     pub(super) fn write(&self, key: &Key, value: &dyn Stored) -> Result<Draft> {
-        let write = AssertUnwindSafe(|| self.disk.write(key, value));
+        let write = AssertUnwindSafe(|| self.disk.draft(key, value));
         panic::catch_unwind(write).unwrap_or_else(|_| {
             Err(Error::unsupported("the value's encoder panicked, so it cannot be written").with_key(key))
         })
@@ -128,19 +162,32 @@ impl Store {
         keys.iter().filter_map(|key| self.try_lock_key_in(state, key)).take(BATCH).collect()
     }
 
-    /// The background writer: publishes values as they come in until the chest is closed.
+    /// The background writer: publishes values as they come in, and syncs now and then, until the chest is closed.
     pub(crate) fn write_behind(&self) {
+        let mut next_sync = None;
         loop {
-            let mut state = self.state();
-            while state.pending.is_empty() && !state.closing {
-                state = self.work.wait(state).unwrap_or_else(PoisonError::into_inner);
+            if self.is_sync_due(&mut next_sync) {
+                // A failure is told by whoever calls `sync` next, or at the end: it is not forgotten.
+                let _: Result<()> = self.sync();
             }
-            if state.pending.len() < BATCH && !state.closing {
+            let mut state = self.state();
+            if state.pending.is_empty() && !state.closing {
+                state = match next_sync {
+                    Some(at) => {
+                        self.work.wait_timeout(state, at - Instant::now()).unwrap_or_else(PoisonError::into_inner).0
+                    }
+                    None => self.work.wait(state).unwrap_or_else(PoisonError::into_inner),
+                };
+            }
+            if !state.pending.is_empty() && state.pending.len() < BATCH && !state.closing {
                 let lingered = self.work.wait_timeout(state, LINGER);
                 (state, _) = lingered.unwrap_or_else(PoisonError::into_inner);
             }
             if state.closing {
                 return;
+            }
+            if state.pending.is_empty() {
+                continue;
             }
             let batch = self.next_batch(&mut state);
             let writing = self.writing(&mut state);
@@ -149,6 +196,20 @@ impl Store {
             let _: Result<()> = self.publish(&batch);
             drop((batch, writing));
         }
+    }
+
+    /// Whether it is time to sync; `next` says when it is, if anything needs it.
+    fn is_sync_due(&self, next: &mut Option<Instant>) -> bool {
+        if self.durability != Durability::Eventual || !self.is_unsynced.load(Ordering::Relaxed) {
+            *next = None;
+            return false;
+        }
+        let at = *next.get_or_insert_with(|| Instant::now() + SYNC_EVERY);
+        let is_due = Instant::now() >= at;
+        if is_due {
+            *next = None;
+        }
+        is_due
     }
 
     /// Takes dirty keys off the list. Those that another thread works on come again later.

@@ -1,12 +1,17 @@
 //! What must hold of a chest, tested from outside.
 #![allow(clippy::unwrap_used, reason = "a test that unwraps nothing has failed, and says where")]
 
+#[cfg(feature = "ndarray")]
 mod arrays;
+#[cfg(all(feature = "ndarray", feature = "polars"))]
 mod examples;
+#[cfg(all(feature = "arrow", feature = "polars"))]
 mod frames;
 mod helpers;
 mod keys;
+#[cfg(all(feature = "ndarray", feature = "arrow", feature = "polars"))]
 mod model;
 mod plain;
+#[cfg(all(feature = "ndarray", feature = "arrow", feature = "polars"))]
 mod python;
 mod tiers;

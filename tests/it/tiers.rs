@@ -3,5 +3,6 @@
 mod budget;
 mod failure;
 mod process;
+#[cfg(all(feature = "ndarray", feature = "polars"))]
 mod reopen;
 mod threads;

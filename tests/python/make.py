@@ -272,6 +272,22 @@ def make_parquet(made):
 ELEMENTS = dict(zip(DTYPES, "bool i8 i16 i32 i64 u8 u16 u32 u64 f16 f32 f64 Complex<f32> Complex<f64>".split()))
 
 
+def signed(number):
+    return struct.unpack("<q", struct.pack("<Q", number))[0]
+
+
+def sealed(row):
+    """What the seal of a row without facts is the checksum of."""
+    texts = [row["key"], row["kind"], row["type"], row["format"], "", row["file"]]
+    numbers = [row[name] for name in ("bytes", "stored_bytes", "payload", "label_at", "created_ns")]
+    return (
+        b"".join(struct.pack("<Q", len(text.encode())) + text.encode() for text in texts)
+        + struct.pack("<5Q", *numbers)
+        + bytes([False, True])
+        + row["checksums"]
+    )
+
+
 def adopt(chest, key, payload, form, element, ndim):
     """Makes a file a value of a chest: with a label in `values/`, and a row in the catalog."""
     import xxhash
@@ -292,17 +308,20 @@ def adopt(chest, key, payload, form, element, ndim):
     label = text + xxhash.xxh3_128_digest(text) + struct.pack("<I", len(text)) + b"ICECHEST"
     name = f"values/{key}.{len(payload):016x}.{form}"
     (chest / name).write_bytes(payload + label)
-    signed = struct.unpack("<q", struct.pack("<Q", xxhash.xxh3_64_intdigest(canonical.encode())))[0]
     row |= {
-        "hash": signed,
+        "hash": signed(xxhash.xxh3_64_intdigest(canonical.encode())),
+        "mirror": signed(xxhash.xxh3_64_intdigest(canonical.encode(), seed=1)),
         "stored_bytes": len(payload) + len(label),
         "label_at": len(payload),
         "checksums": checksums,
         "file": name,
+        "used": 0,
     }
+    row["seal"] = signed(xxhash.xxh3_64_intdigest(sealed(row)))
     with sqlite3.connect(chest / "catalog.sqlite") as catalog:
         names, holes = ", ".join(row), ", ".join(f":{name}" for name in row)
         catalog.execute(f"INSERT INTO entries ({names}) VALUES ({holes})", row)
+        catalog.execute("UPDATE state SET live = live + 1, stored = stored + :stored_bytes", row)
     catalog.close()
 
 

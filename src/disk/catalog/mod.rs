@@ -1,0 +1,248 @@
+//! The catalog: one row a key, in SQLite. A committed row is what makes a value published.
+
+mod row;
+mod schema;
+mod verify;
+mod wal_index;
+mod write;
+
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior, params};
+
+pub(crate) use self::row::Row;
+use self::row::{COLUMNS, hash, mirror};
+pub(super) use self::verify::salvage;
+use self::wal_index::WalIndex;
+pub(crate) use self::write::{Excess, Limit, Transaction};
+use crate::error::{Error, ErrorKind, Result};
+use crate::key::Key;
+
+/// Another process may hold the write lock for so long before a call gives up.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Two connections: a reader never waits for this process's writer.
+pub(crate) struct Catalog {
+    writer: Mutex<Connection>,
+    reader: Mutex<Connection>,
+    /// Of the reader's connection, which is closed only when the catalog is dropped.
+    wal_index: Option<WalIndex>,
+}
+
+impl Catalog {
+    /// Makes a new catalog, or opens one that another process made at the same time. The file exists, perhaps empty.
+    pub(crate) fn create(path: &Path, durable: bool, boot: &str) -> Result<Self> {
+        let mut writer = connect(path, durable)?;
+        let mut make = || {
+            let transaction = writer.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let version: i64 = transaction.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+            if version == 0 {
+                schema::create(&transaction, boot)?;
+            }
+            transaction.commit()
+        };
+        make().map_err(sql_error)?;
+        Self::finish(path, durable, writer)
+    }
+
+    /// Opens the catalog of an existing chest.
+    pub(crate) fn open(path: &Path, durable: bool) -> Result<Self> {
+        let writer = connect(path, durable)?;
+        Self::finish(path, durable, writer)
+    }
+
+    fn finish(path: &Path, durable: bool, writer: Connection) -> Result<Self> {
+        schema::check(&writer)?;
+        let reader = connect(path, durable)?;
+        // SQLite opens its log at the first read.
+        reader.query_row("SELECT count(*) FROM entries WHERE version < 0", [], |_| Ok(())).map_err(sql_error)?;
+        // SAFETY: the connection lives as long as the catalog, and nobody else has the index.
+        let wal_index = unsafe { WalIndex::of(&reader) };
+        Ok(Self { writer: Mutex::new(writer), reader: Mutex::new(reader), wal_index })
+    }
+
+    fn reader(&self) -> MutexGuard<'_, Connection> {
+        self.reader.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn writer(&self) -> MutexGuard<'_, Connection> {
+        // A panic while writing has rolled its transaction back.
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A number that differs after every commit of any process, if that can be told without a query.
+    pub(crate) fn stamp(&self) -> Option<u128> {
+        self.wal_index.as_ref().map(WalIndex::stamp)
+    }
+
+    /// The row of a key, with the bytes of a small value.
+    pub(crate) fn find(&self, key: &Key) -> Result<Option<Row>> {
+        find(&self.reader(), key)
+    }
+
+    /// The version of a key's value, if it has one.
+    pub(crate) fn version(&self, key: &Key) -> Result<Option<i64>> {
+        version(&self.reader(), key)
+    }
+
+    /// All rows in the order of their publication, without the bytes of small values.
+    pub(crate) fn rows(&self) -> Result<Vec<Row>> {
+        let sql = format!("SELECT {COLUMNS} FROM entries ORDER BY version");
+        self.list(&sql, |row| Row::parse(row, None, false))
+    }
+
+    pub(crate) fn keys(&self) -> Result<Vec<Key>> {
+        self.list("SELECT key FROM entries ORDER BY version", |row| {
+            let canonical = row.get_ref(0).ok().and_then(|text| text.as_str().ok()).unwrap_or_default();
+            Key::from_canonical(canonical)
+                .map_err(|error| Error::damaged("the catalog holds a malformed key").with_source(error))
+        })
+    }
+
+    /// One thing a row; an error if there are not as many as there should be.
+    fn list<T>(&self, sql: &str, read: impl Fn(&rusqlite::Row<'_>) -> Result<T>) -> Result<Vec<T>> {
+        let reader = self.reader();
+        // One snapshot for the rows and their number.
+        let snapshot = reader.unchecked_transaction().map_err(sql_error)?;
+        let mut statement = snapshot.prepare_cached(sql).map_err(sql_error)?;
+        let mut rows = statement.query([]).map_err(sql_error)?;
+        let mut things = Vec::new();
+        while let Some(row) = rows.next().map_err(sql_error)? {
+            things.push(read(row)?);
+        }
+        if things.len() as u64 != totals(&snapshot)?.0 {
+            return Err(Error::damaged("the catalog's list of values is not complete"));
+        }
+        Ok(things)
+    }
+
+    /// How many values there are, and the bytes that they take on disk.
+    pub(crate) fn totals(&self) -> Result<(u64, u64)> {
+        totals(&self.reader())
+    }
+
+    /// How many keys there are, these included.
+    pub(crate) fn len_with(&self, keys: &[Key]) -> Result<u64> {
+        let reader = self.reader();
+        // One snapshot for the count and the look-ups.
+        let snapshot = reader.unchecked_transaction().map_err(sql_error)?;
+        let (mut len, _) = totals(&snapshot)?;
+        for key in keys {
+            len += u64::from(version(&snapshot, key)?.is_none());
+        }
+        Ok(len)
+    }
+
+    /// When the latest value was written.
+    pub(crate) fn last_created_ns(&self) -> Result<i64> {
+        let sql = "SELECT created_ns FROM entries ORDER BY version DESC LIMIT 1";
+        let reader = self.reader();
+        let mut statement = reader.prepare(sql).map_err(sql_error)?;
+        let mut rows = statement.query([]).map_err(sql_error)?;
+        rows.next().map_err(sql_error)?.map_or(Ok(0), |row| row.get(0).map_err(sql_error))
+    }
+}
+
+fn totals(connection: &Connection) -> Result<(u64, u64)> {
+    let mut statement = connection.prepare_cached("SELECT live, stored FROM state WHERE id = 1").map_err(sql_error)?;
+    statement.query_row([], |row| Ok((row.get(0)?, row.get(1)?))).map_err(sql_error)
+}
+
+/// The row of a key, with the bytes of a small value.
+fn find(connection: &Connection, key: &Key) -> Result<Option<Row>> {
+    let sql = format!("SELECT {COLUMNS}, inline FROM entries WHERE hash = ?1");
+    let mut statement = connection.prepare_cached(&sql).map_err(sql_error)?;
+    let mut rows = statement.query([hash(key.canonical())]).map_err(sql_error)?;
+    while let Some(row) = rows.next().map_err(sql_error)? {
+        let row = Row::parse(row, Some(key), true)?;
+        if row.key == *key {
+            return Ok(Some(row));
+        }
+    }
+    drop(rows);
+    confirm_absence(connection, key)?;
+    Ok(None)
+}
+
+/// The version of a key's value, if it has one. Its row is not read as a whole.
+fn version(connection: &Connection, key: &Key) -> Result<Option<i64>> {
+    let canonical = key.canonical();
+    let sql = "SELECT version, key FROM entries WHERE hash = ?1";
+    let mut statement = connection.prepare_cached(sql).map_err(sql_error)?;
+    let mut rows = statement.query([hash(canonical)]).map_err(sql_error)?;
+    while let Some(row) = rows.next().map_err(sql_error)? {
+        let found = row.get_ref(1).map_err(sql_error)?.as_str().unwrap_or_default();
+        if found == canonical {
+            return Ok(Some(row.get(0).map_err(sql_error)?));
+        }
+        if hash(found) != hash(canonical) {
+            return Err(Error::damaged("a row of the catalog does not match its checksum").with_key(key));
+        }
+    }
+    drop(rows);
+    confirm_absence(connection, key)?;
+    Ok(None)
+}
+
+/// A key that one index does not have must be missing in the other too.
+fn confirm_absence(connection: &Connection, key: &Key) -> Result<()> {
+    let sql = "SELECT 1 FROM entries WHERE mirror = ?1 AND key = ?2";
+    let mut statement = connection.prepare_cached(sql).map_err(sql_error)?;
+    if statement.exists(params![mirror(key.canonical()), key.canonical()]).map_err(sql_error)? {
+        return Err(Error::damaged("an index of the catalog does not have this key, but its table does").with_key(key));
+    }
+    Ok(())
+}
+
+fn connect(path: &Path, durable: bool) -> Result<Connection> {
+    let open = || {
+        let flags =
+            OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW;
+        let connection = Connection::open_with_flags(path, flags)?;
+        connection.busy_timeout(BUSY_TIMEOUT)?;
+        connection.pragma_update(None, "trusted_schema", false)?;
+        connection.pragma_update(None, "cell_size_check", true)?;
+        connection.pragma_update(None, "journal_mode", "WAL")?;
+        connection.pragma_update(None, "synchronous", if durable { "NORMAL" } else { "OFF" })?;
+        connection.set_prepared_statement_cache_capacity(32);
+        Ok(connection)
+    };
+    // While another process turns on WAL mode or closes the last connection, SQLite answers "busy" without waiting.
+    let began = Instant::now();
+    loop {
+        match open().map_err(sql_error) {
+            Err(error) if error.kind() == ErrorKind::Busy && began.elapsed() < BUSY_TIMEOUT => {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            opened => return opened.map_err(|error| error.with_path(path)),
+        }
+    }
+}
+
+/// Tells full, busy and damaged from other failures of SQLite.
+pub(super) fn sql_error(error: rusqlite::Error) -> Error {
+    let (kind, message) = match error.sqlite_error_code() {
+        Some(ErrorCode::DiskFull) => (ErrorKind::Full, "no room for the catalog"),
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
+            (ErrorKind::Busy, "another process holds the catalog's write lock; try again")
+        }
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => (ErrorKind::Damaged, "the catalog is damaged"),
+        Some(ErrorCode::CannotOpen) => (ErrorKind::Io, "cannot open the catalog"),
+        // The statements are constants, so a schema that does not fit them was tampered with.
+        Some(ErrorCode::Unknown) => (ErrorKind::Damaged, "the catalog's tables are damaged"),
+        _ if matches!(
+            error,
+            rusqlite::Error::IntegralValueOutOfRange(..)
+                | rusqlite::Error::InvalidColumnType(..)
+                | rusqlite::Error::QueryReturnedNoRows
+                | rusqlite::Error::Utf8Error(..)
+        ) =>
+        {
+            (ErrorKind::Damaged, "the catalog holds a value that makes no sense")
+        }
+        _ => (ErrorKind::Io, "the catalog cannot be used"),
+    };
+    Error::new(kind, message).with_source(error)
+}

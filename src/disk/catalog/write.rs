@@ -1,0 +1,380 @@
+//! What changes the catalog. Every change is a transaction; the next open undoes one that did not end.
+
+use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
+
+use super::row::{COLUMNS, hash};
+use super::{Catalog, Row, sql_error};
+use crate::error::{Error, Result};
+use crate::key::Key;
+
+/// Enough for the values of one eviction, however many are evicted.
+const EVICT_AT_A_TIME: usize = 64;
+
+/// How much a chest may take on disk.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limit {
+    pub(crate) bytes: u64,
+    /// Whether old values make room for new ones.
+    pub(crate) evict: bool,
+}
+
+/// By how much a directory would be over its limit; `waiting` of that are values that were replaced and go away with the
+/// next sync.
+pub(crate) struct Excess {
+    pub(crate) excess: u64,
+    pub(crate) waiting: u64,
+}
+
+/// Rows whose files may not be on the medium yet.
+pub(crate) struct Unsynced {
+    pub(crate) files: Vec<(i64, String)>,
+    /// Those that could not be synced before.
+    pub(crate) doubtful: Vec<i64>,
+}
+
+/// A write transaction. It has the catalog's write lock from its beginning.
+pub(crate) struct Transaction<'a> {
+    sql: &'a Connection,
+    /// Whether there may be a power cut to think of.
+    durable: bool,
+    /// The last version that was given.
+    sequence: i64,
+    /// All versions up to this one are on the medium.
+    synced: i64,
+    live: i64,
+    stored: i64,
+    waiting: i64,
+    /// Rows that nobody needs any more, with their files: to be removed when the transaction is committed.
+    garbage: Vec<(i64, Option<String>)>,
+}
+
+impl Catalog {
+    /// Runs `work` in a transaction. Gives its result, and the files that nobody needs after it.
+    ///
+    /// A `full` transaction is on the medium when this returns, with all those before it.
+    pub(crate) fn write<T>(
+        &self,
+        durable: bool,
+        full: bool,
+        work: impl FnOnce(&mut Transaction<'_>) -> Result<T>,
+    ) -> Result<(T, Vec<(i64, Option<String>)>)> {
+        let mut writer = self.writer();
+        if full {
+            writer.pragma_update(None, "synchronous", "FULL").map_err(sql_error)?;
+        }
+        let result = run(&mut writer, durable, work);
+        if full {
+            // A level that stays too high is slow and safe.
+            let _ = writer.pragma_update(None, "synchronous", "NORMAL");
+        }
+        result
+    }
+
+    /// Brings the whole log into the database file and syncs that: what to do when a sync of the log failed, because
+    /// trying the same again might succeed without having written anything.
+    pub(crate) fn checkpoint(&self) -> Result<()> {
+        let writer = self.writer();
+        writer.pragma_update(None, "synchronous", "FULL").map_err(sql_error)?;
+        let busy = writer.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, bool>(0));
+        let _ = writer.pragma_update(None, "synchronous", "NORMAL");
+        match busy.map_err(sql_error)? {
+            false => Ok(()),
+            true => Err(Error::new(crate::ErrorKind::Busy, "other processes are using the catalog's log; try again")),
+        }
+    }
+
+    /// What is not known to be on the medium.
+    pub(crate) fn unsynced(&self) -> Result<Unsynced> {
+        let reader = self.reader();
+        let snapshot = reader.unchecked_transaction().map_err(sql_error)?;
+        unsynced(&snapshot).map_err(sql_error)
+    }
+
+    /// The boot of the machine in which the catalog was last brought in order.
+    pub(crate) fn boot(&self) -> Result<String> {
+        boot(&self.reader()).map_err(sql_error)
+    }
+}
+
+fn run<T>(
+    writer: &mut Connection,
+    durable: bool,
+    work: impl FnOnce(&mut Transaction<'_>) -> Result<T>,
+) -> Result<(T, Vec<(i64, Option<String>)>)> {
+    let sql = writer.transaction_with_behavior(TransactionBehavior::Immediate).map_err(sql_error)?;
+    let mut transaction = Transaction::begin(&sql, durable).map_err(sql_error)?;
+    let before = (transaction.live, transaction.stored, transaction.waiting, transaction.synced);
+    let done = work(&mut transaction)?;
+    let Transaction { live, stored, waiting, synced, garbage, .. } = transaction;
+    if before != (live, stored, waiting, synced) {
+        let sql = sql.prepare_cached("UPDATE state SET live = ?1, stored = ?2, waiting = ?3, synced = ?4 WHERE id = 1");
+        sql.and_then(|mut update| update.execute([live, stored, waiting, synced])).map_err(sql_error)?;
+    }
+    sql.commit().map_err(sql_error)?;
+    Ok((done, garbage))
+}
+
+fn boot(sql: &Connection) -> rusqlite::Result<String> {
+    sql.query_row("SELECT boot FROM state WHERE id = 1", [], |row| row.get(0))
+}
+
+pub(super) fn sequence(sql: &Connection) -> rusqlite::Result<i64> {
+    let mut last = sql.prepare_cached("SELECT seq FROM sqlite_sequence WHERE name = 'entries'")?;
+    Ok(last.query_row([], |row| row.get(0)).optional()?.unwrap_or(0))
+}
+
+fn unsynced(sql: &Connection) -> rusqlite::Result<Unsynced> {
+    let query = "SELECT version, file FROM entries \
+                 WHERE version > (SELECT synced FROM state) AND file IS NOT NULL ORDER BY version";
+    let mut files = sql.prepare_cached(query)?;
+    let files = files.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<rusqlite::Result<_>>()?;
+    let mut doubtful = sql.prepare_cached("SELECT version FROM doubtful JOIN entries USING (version)")?;
+    let doubtful = doubtful.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
+    Ok(Unsynced { files, doubtful })
+}
+
+impl<'a> Transaction<'a> {
+    fn begin(sql: &'a Connection, durable: bool) -> rusqlite::Result<Self> {
+        let mut state = sql.prepare_cached("SELECT live, stored, waiting, synced FROM state WHERE id = 1")?;
+        let (live, stored, waiting, synced) =
+            state.query_row([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))?;
+        let sequence = sequence(sql)?;
+        Ok(Self { sql, durable, sequence, synced, live, stored, waiting, garbage: Vec::new() })
+    }
+
+    fn next_version(&mut self) -> Result<i64> {
+        let next = self.sequence.checked_add(1);
+        self.sequence = next.ok_or_else(|| Error::damaged("the catalog has given its last version"))?;
+        Ok(self.sequence)
+    }
+
+    /// Publishes a row in place of the one that its key has. Gives its version.
+    pub(crate) fn publish(&mut self, row: &Row) -> Result<i64> {
+        let version = self.next_version()?;
+        self.take_out(&row.key, version, row.file.is_some()).map_err(sql_error)?;
+        self.put_in(row, version).map_err(sql_error)?;
+        Ok(version)
+    }
+
+    fn put_in(&mut self, row: &Row, version: i64) -> rusqlite::Result<()> {
+        let sql = "INSERT INTO entries VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, \
+                   ?17, ?18)";
+        row.insert(&mut *self.sql.prepare_cached(sql)?, version)?;
+        self.live += 1;
+        self.stored += row.stored_bytes.cast_signed();
+        Ok(())
+    }
+
+    /// By how much the directory would be over a limit.
+    pub(crate) fn excess(&self, limit: Limit) -> Option<Excess> {
+        let excess = self.stored.max(0).cast_unsigned().saturating_add(self.waiting()).saturating_sub(limit.bytes);
+        (excess > 0).then_some(Excess { excess, waiting: self.waiting() })
+    }
+
+    /// Bytes of values that were replaced or removed and that stay until the next sync.
+    pub(crate) fn waiting(&self) -> u64 {
+        self.waiting.max(0).cast_unsigned()
+    }
+
+    /// Removes a key. Tells whether it was there.
+    pub(crate) fn remove(&mut self, key: &Key) -> Result<bool> {
+        let since = self.next_version()?;
+        let removed = self.take_out(key, since, false).map_err(sql_error)?;
+        if removed == 0 {
+            super::confirm_absence(self.sql, key)?;
+            self.sequence -= 1;
+            return Ok(false);
+        }
+        let mut next =
+            self.sql.prepare_cached("UPDATE sqlite_sequence SET seq = ?1 WHERE name = 'entries'").map_err(sql_error)?;
+        next.execute([since]).map_err(sql_error)?;
+        Ok(true)
+    }
+
+    /// Takes a key's row out of the table. It is kept aside, together with its file, if a power cut could bring it back
+    /// or make it needed again: because the value in its place is not on the medium yet.
+    fn take_out(&mut self, key: &Key, since: i64, for_a_file: bool) -> rusqlite::Result<usize> {
+        let select = "SELECT version, stored_bytes, file FROM entries WHERE hash = ?1 AND key = ?2";
+        let mut select = self.sql.prepare_cached(select)?;
+        let rows = select.query_map(params![hash(key.canonical()), key.canonical()], |row| {
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+        })?;
+        let rows = rows.collect::<rusqlite::Result<Vec<(i64, i64, Option<String>)>>>()?;
+        let count = rows.len();
+        for (version, stored_bytes, file) in rows {
+            let was_synced = self.durable && version <= self.synced;
+            if self.durable && (file.is_some() || was_synced && for_a_file) {
+                let retire = "INSERT INTO retired SELECT *, ?2 FROM entries WHERE version = ?1";
+                self.sql.prepare_cached(retire)?.execute([version, since])?;
+            }
+            match (was_synced, file) {
+                (true, Some(_)) => self.waiting += stored_bytes,
+                (false, Some(file)) => self.garbage.push((version, Some(file))),
+                (_, None) => {}
+            }
+            self.delete(version, stored_bytes)?;
+        }
+        Ok(count)
+    }
+
+    fn delete(&mut self, version: i64, stored_bytes: i64) -> rusqlite::Result<()> {
+        self.sql.prepare_cached("DELETE FROM entries WHERE version = ?1")?.execute([version])?;
+        self.live -= 1;
+        self.stored -= stored_bytes;
+        Ok(())
+    }
+
+    /// Removes the least recently used values until `bytes` are free. Gives their keys' number.
+    ///
+    /// The transaction has to be a full one: a power cut must not bring back a row whose file is gone.
+    pub(crate) fn evict(&mut self, bytes: u64) -> Result<usize> {
+        let mut freed = 0;
+        let mut evicted = 0;
+        while freed < bytes {
+            let sql = "SELECT version, stored_bytes, file FROM entries ORDER BY used LIMIT ?1";
+            let mut oldest = self.sql.prepare_cached(sql).map_err(sql_error)?;
+            let rows = oldest.query_map([EVICT_AT_A_TIME], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)));
+            let rows = rows.and_then(Iterator::collect::<rusqlite::Result<Vec<(i64, i64, Option<String>)>>>);
+            let rows = rows.map_err(sql_error)?;
+            if rows.is_empty() {
+                break;
+            }
+            for (version, stored_bytes, file) in rows {
+                if freed >= bytes {
+                    break;
+                }
+                self.delete(version, stored_bytes).map_err(sql_error)?;
+                self.garbage.push((version, file));
+                freed += stored_bytes.max(0).cast_unsigned();
+                evicted += 1;
+            }
+        }
+        Ok(evicted)
+    }
+
+    /// These versions were used, the last one most recently.
+    pub(crate) fn touch(&mut self, versions: &[i64]) -> Result<()> {
+        let mut touch =
+            self.sql.prepare_cached("UPDATE entries SET used = ?2 WHERE version = ?1").map_err(sql_error)?;
+        for version in versions {
+            touch.execute([*version, self.sequence]).map_err(sql_error)?;
+        }
+        Ok(())
+    }
+
+    /// Forgets retired rows whose files are gone.
+    pub(crate) fn forget(&mut self, versions: &[i64]) -> Result<()> {
+        let mut forget = self.sql.prepare_cached("DELETE FROM retired WHERE version = ?1").map_err(sql_error)?;
+        versions.iter().try_for_each(|version| forget.execute([version]).map(|_| ())).map_err(sql_error)
+    }
+
+    /// Adds to the garbage what an earlier process left of it.
+    pub(crate) fn collect(&mut self) -> Result<()> {
+        let sql = "SELECT version, file FROM retired WHERE since <= ?1 OR version > ?1";
+        let mut left = self.sql.prepare_cached(sql).map_err(sql_error)?;
+        let left = left.query_map([self.synced], |row| Ok((row.get(0)?, row.get(1)?))).map_err(sql_error)?;
+        for row in left {
+            self.garbage.push(row.map_err(sql_error)?);
+        }
+        Ok(())
+    }
+
+    /// What is not known to be on the medium; nothing can be added while the transaction lasts.
+    pub(crate) fn unsynced(&self) -> Result<Unsynced> {
+        unsynced(self.sql).map_err(sql_error)
+    }
+
+    /// All files are on the medium, so nothing that they replaced is needed any more. The transaction has to be a full
+    /// one.
+    pub(crate) fn mark_synced(&mut self) -> Result<()> {
+        self.synced = self.sequence;
+        self.waiting = 0;
+        self.sql.execute("DELETE FROM doubtful", []).map_err(sql_error)?;
+        self.collect()
+    }
+
+    /// Remembers that the files of these versions could not be synced.
+    pub(crate) fn mark_doubtful(&mut self, versions: &[i64]) -> Result<()> {
+        let mut insert = self.sql.prepare_cached("INSERT OR IGNORE INTO doubtful VALUES (?1)").map_err(sql_error)?;
+        versions.iter().try_for_each(|version| insert.execute([version]).map(|_| ())).map_err(sql_error)
+    }
+
+    /// The rows that are not known to be on the medium.
+    pub(crate) fn unsynced_rows(&self) -> Result<Vec<Row>> {
+        let sql = format!("SELECT {COLUMNS} FROM entries WHERE version > ?1 AND file IS NOT NULL ORDER BY version");
+        let mut rows = self.sql.prepare(&sql).map_err(sql_error)?;
+        let mut rows = rows.query([self.synced]).map_err(sql_error)?;
+        let mut parsed = Vec::new();
+        while let Some(row) = rows.next().map_err(sql_error)? {
+            parsed.push(Row::parse(row, None, false)?);
+        }
+        Ok(parsed)
+    }
+
+    /// Takes out a row whose value is lost. The one that it replaced takes its place again, if that was on the medium.
+    /// Tells whether there is one.
+    pub(crate) fn withdraw(&mut self, row: &Row) -> Result<bool> {
+        let stored_bytes = row.stored_bytes.cast_signed();
+        self.delete(row.version, stored_bytes).map_err(sql_error)?;
+        let select = "SELECT version, stored_bytes, file FROM retired WHERE hash = ?1 AND key = ?2 AND version <= ?3 \
+                      ORDER BY version DESC LIMIT 1";
+        let mut select = self.sql.prepare_cached(select).map_err(sql_error)?;
+        let key = row.key.canonical();
+        let old = select.query_row(params![hash(key), key, self.synced], |row| {
+            Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get::<_, Option<String>>(2)?))
+        });
+        let Some((version, stored_bytes, file)) = old.optional().map_err(sql_error)? else { return Ok(false) };
+        let restore = "INSERT INTO entries SELECT version, hash, mirror, key, kind, type, format, bytes, stored_bytes, payload, \
+                       label_at, checksums, created_ns, seal, used, about, file, inline FROM retired WHERE version = ?1";
+        self.sql.execute(restore, [version]).map_err(sql_error)?;
+        self.sql.execute("DELETE FROM retired WHERE version = ?1", [version]).map_err(sql_error)?;
+        self.live += 1;
+        self.stored += stored_bytes;
+        self.waiting -= if file.is_some() { stored_bytes } else { 0 };
+        Ok(true)
+    }
+
+    /// Takes out a damaged row, if it is still there.
+    pub(crate) fn discard(&mut self, version: i64) -> Result<bool> {
+        let sql = "SELECT stored_bytes FROM entries WHERE version = ?1";
+        let stored_bytes = self.sql.query_row(sql, [version], |row| row.get(0)).optional().map_err(sql_error)?;
+        let Some(stored_bytes) = stored_bytes else { return Ok(false) };
+        self.delete(version, stored_bytes).map_err(sql_error)?;
+        Ok(true)
+    }
+
+    /// The files that rows name, retired ones included.
+    pub(crate) fn files(&self) -> Result<std::collections::HashSet<String>> {
+        let sql =
+            "SELECT file FROM entries WHERE file IS NOT NULL UNION SELECT file FROM retired WHERE file IS NOT NULL";
+        let mut files = self.sql.prepare(sql).map_err(sql_error)?;
+        let files = files.query_map([], |row| row.get(0)).map_err(sql_error)?;
+        files.collect::<rusqlite::Result<_>>().map_err(sql_error)
+    }
+
+    pub(crate) fn boot(&self) -> Result<String> {
+        boot(self.sql).map_err(sql_error)
+    }
+
+    pub(crate) fn version(&self, key: &Key) -> Result<Option<i64>> {
+        super::version(self.sql, key)
+    }
+
+    /// Writes something, whatever it is: the log then goes on over what a transaction that failed left in it.
+    pub(crate) fn move_on(&self) -> Result<()> {
+        self.sql.execute("UPDATE state SET boot = boot", []).map(|_| ()).map_err(sql_error)
+    }
+
+    pub(crate) fn set_boot(&mut self, boot: &str) -> Result<()> {
+        self.sql.execute("UPDATE state SET boot = ?1", [boot]).map(|_| ()).map_err(sql_error)
+    }
+
+    /// Makes the index that finds the least recently used values.
+    pub(crate) fn index_uses(&self) -> Result<()> {
+        let sql = "SELECT 1 FROM sqlite_schema WHERE name = 'entries_by_use'";
+        if !self.sql.prepare(sql).and_then(|mut found| found.exists([])).map_err(sql_error)? {
+            self.sql.execute_batch(super::schema::BY_USE).map_err(sql_error)?;
+        }
+        Ok(())
+    }
+}

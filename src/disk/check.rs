@@ -1,0 +1,362 @@
+//! Verifying a directory, and repairing it: nothing damaged is ever called sound, and nothing is deleted that might be
+//! of use.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::catalog::Row;
+use super::{CATALOG, Disk, DiskSettings, FOLDERS, LOCKS, MANIFEST, Os, TMP, VALUES, label, rebuild, session};
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::{Compression, checksum};
+use crate::key::Key;
+
+/// A check of a chest's directory, made by [`Chest::check`](crate::Chest::check).
+///
+/// Every value's checksums are verified, its label, the catalog's pages and rows, and whether there are files that no
+/// row names. Others may use the chest meanwhile. Reading everything takes as long as the disk does.
+///
+/// ```
+/// use icechest::Chest;
+/// # let dir = tempfile::tempdir()?;
+/// Chest::open(dir.path())?.insert("x", vec![1.5; 10_000])?;
+/// let report = Chest::check(dir.path()).on_progress(|progress| eprintln!("{progress}")).run()?;
+/// assert!(report.is_healthy() && report.values == 1);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[must_use = "a check begins with `run`"]
+pub struct Check<'a> {
+    dir: PathBuf,
+    repair: bool,
+    on_progress: Box<dyn FnMut(&Progress) + 'a>,
+}
+
+/// How far a [`Check`] is.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Progress {
+    /// Values that were verified.
+    pub values: u64,
+    /// All values.
+    pub of_values: u64,
+    /// Bytes of them on disk.
+    pub bytes: u64,
+    /// Bytes of all.
+    pub of_bytes: u64,
+}
+
+impl fmt::Display for Progress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} of {} values, {} of {} bytes", self.values, self.of_values, self.bytes, self.of_bytes)
+    }
+}
+
+/// Something that is not as it was published.
+#[non_exhaustive]
+#[derive(Clone, Debug)]
+pub struct Damage {
+    /// The key of the value, if that can be told.
+    pub key: Option<Key>,
+    /// The file, below the chest's directory.
+    pub file: String,
+    /// What is wrong with it.
+    pub problem: String,
+    /// Where a repair moved it, below the chest's directory.
+    pub quarantined: Option<String>,
+    /// Whether the value is there all the same.
+    pub is_saved: bool,
+}
+
+/// What a [`Check`] found and did.
+#[non_exhaustive]
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    /// Values in the chest, the damaged ones included.
+    pub values: u64,
+    /// Bytes of them on disk.
+    pub bytes: u64,
+    /// What is damaged.
+    pub damaged: Vec<Damage>,
+    /// Files that no row of the catalog names, left by processes that died. They do no harm; a repair removes them.
+    pub orphans: Vec<String>,
+    /// Bytes that these take.
+    pub orphan_bytes: u64,
+    /// Files in the chest's folders that are not the chest's. They are left alone.
+    pub foreign: Vec<String>,
+    /// Whether this was a repair.
+    pub is_repaired: bool,
+    /// How many values a new catalog has, if a repair had to make one.
+    pub rebuilt: Option<u64>,
+}
+
+impl Report {
+    /// Whether nothing is damaged.
+    pub fn is_healthy(&self) -> bool {
+        self.damaged.is_empty()
+    }
+
+    pub(super) fn add(&mut self, key: Option<Key>, file: &str, problem: impl fmt::Display) -> &mut Damage {
+        let damage =
+            Damage { key, file: file.to_owned(), problem: problem.to_string(), quarantined: None, is_saved: false };
+        self.damaged.push(damage);
+        let last = self.damaged.len() - 1;
+        &mut self.damaged[last]
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for damage in &self.damaged {
+            let key = damage.key.as_ref().map(|key| format!("{key} in ")).unwrap_or_default();
+            write!(f, "damaged: {key}{}: {}", damage.file, damage.problem)?;
+            match (&damage.quarantined, damage.is_saved) {
+                (Some(place), false) => writeln!(f, "; now {place}")?,
+                (Some(place), true) => writeln!(f, "; the value is saved, the old file is now {place}")?,
+                (None, true) => writeln!(f, "; saved")?,
+                (None, false) => writeln!(f)?,
+            }
+        }
+        for foreign in &self.foreign {
+            writeln!(f, "foreign: {foreign} is not of this chest")?;
+        }
+        if let Some(values) = self.rebuilt {
+            writeln!(f, "rebuilt: the catalog has {values} values; the old one is in quarantine")?;
+        }
+        if !self.orphans.is_empty() {
+            let done = if self.is_repaired { "removed" } else { "a repair removes them" };
+            writeln!(
+                f,
+                "orphans: {} files of {} bytes that no value needs; {done}",
+                self.orphans.len(),
+                self.orphan_bytes
+            )?;
+        }
+        let (values, bytes, damaged) = (self.values, self.bytes, self.damaged.len());
+        match damaged {
+            0 => write!(f, "healthy: {values} values, {bytes} bytes, every checksum verified"),
+            _ => write!(f, "DAMAGED: {damaged} of {values} values or files, the others are sound"),
+        }
+    }
+}
+
+impl<'a> Check<'a> {
+    pub(crate) fn new(dir: &Path) -> Self {
+        Self { dir: dir.to_owned(), repair: false, on_progress: Box::new(|_| {}) }
+    }
+
+    /// Whether what is damaged is moved to `quarantine/`, orphans are removed, and a catalog that is lost or destroyed is
+    /// made again: from what can be read of it, and from the value files. Small values that are in the catalog alone are
+    /// lost with its pages.
+    pub fn repair(mut self, repair: bool) -> Self {
+        self.repair = repair;
+        self
+    }
+
+    /// Calls `show` as the check goes on.
+    pub fn on_progress(mut self, show: impl FnMut(&Progress) + 'a) -> Self {
+        self.on_progress = Box::new(show);
+        self
+    }
+
+    /// Checks the directory.
+    ///
+    /// # Errors
+    /// [`Invalid`](ErrorKind::Invalid) when there is no chest, [`Unsupported`](ErrorKind::Unsupported) when a newer
+    /// version made it, [`Busy`](ErrorKind::Busy) when the catalog has to be made again while other processes have the
+    /// chest open, and those of reading. Damage is no error: the report tells it.
+    pub fn run(mut self) -> Result<Report> {
+        let root = fs::canonicalize(&self.dir)
+            .map_err(|error| Error::io("cannot open the directory", error).with_path(&self.dir))?;
+        if ![MANIFEST, CATALOG, VALUES].iter().any(|name| root.join(name).exists()) {
+            return Err(Error::invalid("the directory is not a chest").with_path(&root));
+        }
+        let mut report = Report { is_repaired: self.repair, ..Report::default() };
+        let frame = self.check_frame(&root, &mut report)?;
+        let opened = if frame { open(&root) } else { Err(Error::damaged("parts of the chest are missing")) };
+        match opened {
+            Ok(disk) => self.check_values(disk, report),
+            Err(error) if error.kind() == ErrorKind::Damaged => {
+                if frame {
+                    report.add(None, CATALOG, error);
+                }
+                rebuild::rebuild(&root, self.repair, report, &mut *self.on_progress)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The manifest and the folders. Tells whether they are there, perhaps after a repair.
+    fn check_frame(&self, root: &Path, report: &mut Report) -> Result<bool> {
+        let storage = Os { private: true };
+        let is_there = match super::read_manifest(root) {
+            Ok(is_there) => is_there,
+            Err(error) if error.kind() == ErrorKind::Damaged => false,
+            Err(error) => return Err(error),
+        };
+        if !is_there {
+            report.add(None, MANIFEST, "the chest's format file is missing or damaged").is_saved = self.repair;
+            if self.repair {
+                super::write_manifest(root, &storage)
+                    .map_err(|error| Error::io("cannot write", error).with_path(&root.join(MANIFEST)))?;
+            }
+        }
+        let mut is_whole = is_there || self.repair;
+        for name in FOLDERS {
+            let path = root.join(name);
+            // One that is missing is made by whoever opens the chest.
+            if fs::symlink_metadata(&path).is_ok_and(|meta| !meta.is_dir()) {
+                report.add(None, name, "something else is in the place of a folder").is_saved = self.repair;
+                is_whole &= self.repair;
+                if self.repair {
+                    super::quarantine(root, &path, &storage)?;
+                }
+            }
+        }
+        Ok(is_whole)
+    }
+
+    fn check_values(mut self, disk: Disk, mut report: Report) -> Result<Report> {
+        let (disk, mut report, rows) = match self.rows(&disk, &mut report) {
+            Ok(rows) => (disk, report, rows),
+            Err(error) if error.kind() == ErrorKind::Damaged => {
+                report.add(None, CATALOG, error);
+                let root = disk.root().to_owned();
+                drop(disk);
+                return rebuild::rebuild(&root, self.repair, report, &mut *self.on_progress);
+            }
+            Err(error) => return Err(error),
+        };
+        let mut progress = Progress {
+            of_values: rows.len() as u64,
+            of_bytes: rows.iter().map(|row| row.stored_bytes).sum(),
+            ..Progress::default()
+        };
+        report.values = progress.of_values;
+        report.bytes = progress.of_bytes;
+        for row in &rows {
+            self.check_value(&disk, row, &mut report)?;
+            progress.values += 1;
+            progress.bytes += row.stored_bytes;
+            (self.on_progress)(&progress);
+        }
+        if self.repair {
+            disk.sync()?;
+        }
+        Ok(report)
+    }
+
+    /// The catalog's rows, after what dead processes left was told, and removed in a repair.
+    fn rows(&self, disk: &Disk, report: &mut Report) -> Result<Vec<Row>> {
+        let rows = catalog_rows(disk)?;
+        check_files(disk, report)?;
+        if !self.repair {
+            return Ok(rows);
+        }
+        disk.recover()?;
+        disk.clean_up()?;
+        catalog_rows(disk)
+    }
+
+    fn check_value(&self, disk: &Disk, row: &Row, report: &mut Report) -> Result<()> {
+        let Some(name) = &row.file else { return Ok(()) };
+        let verified = verify(disk, row);
+        let Err(problem) = verified.and_then(|()| check_label(disk, row, name)) else { return Ok(()) };
+        if disk.catalog().version(&row.key)? != Some(row.version) {
+            // It was replaced or removed meanwhile.
+            return Ok(());
+        }
+        if !problem.is_of_the_file() {
+            return Err(problem);
+        }
+        let what = if problem.is_missing_file() { "the file is missing".to_owned() } else { problem.plain() };
+        let damage = report.add(Some(row.key.clone()), name, what);
+        // If only the label is damaged, a new file gets a new one.
+        damage.is_saved = self.repair && verify(disk, row).is_ok();
+        if damage.is_saved {
+            return disk.write_again(row.version);
+        }
+        if self.repair {
+            disk.discard_row(row.version)?;
+            let place = disk.quarantine(&disk.value_path(name)?)?;
+            damage.quarantined = place.map(|place| relative(disk.root(), &place));
+        }
+        Ok(())
+    }
+}
+
+/// Verifies a value's stored bytes.
+fn verify(disk: &Disk, row: &Row) -> Result<()> {
+    Ok(disk.payload(row.clone())?.verify()?)
+}
+
+/// Opens a directory as it is: what dead processes left stays, to be told.
+fn open(root: &Path) -> Result<Disk> {
+    let settings = DiskSettings { inline_limit: 0, compression: Compression::default(), limit: None, private: true };
+    Disk::open_as_it_is(root.to_owned(), settings, Arc::new(Os { private: true }))
+}
+
+/// All rows, without the bytes of small values, which are verified on the way.
+fn catalog_rows(disk: &Disk) -> Result<Vec<Row>> {
+    let problems = disk.catalog().problems()?;
+    if !problems.is_empty() {
+        return Err(Error::damaged(problems.join("; ")));
+    }
+    let mut rows = Vec::new();
+    let mut senseless = 0;
+    let broken = disk.catalog().each_row(|mut row| match (&row.file, row.inline.take()) {
+        (None, Some(bytes)) if checksum(&bytes) == *row.checksums => rows.push(row),
+        (Some(_), None) => rows.push(row),
+        _ => senseless += 1,
+    })? + senseless;
+    match broken {
+        0 => Ok(rows),
+        _ => Err(Error::damaged(format!("{broken} rows do not match their checksums"))),
+    }
+}
+
+/// Whether the file says of itself what the catalog says of it.
+fn check_label(disk: &Disk, row: &Row, name: &str) -> Result<()> {
+    let path = disk.value_path(name)?;
+    let file = disk.storage.open(&path).map_err(|error| Error::io("cannot open the value's file", error))?;
+    let told = label::read(&*file)?;
+    let is_same = told.key == row.key
+        && told.checksums == row.checksums
+        && told.label_at == row.label_at
+        && told.format == row.format
+        && told.stored_name == row.stored_name;
+    if is_same { Ok(()) } else { Err(Error::damaged("the file's label belongs to another value")) }
+}
+
+/// Files that no row names.
+fn check_files(disk: &Disk, report: &mut Report) -> Result<()> {
+    let root = disk.root();
+    for folder in [VALUES, TMP] {
+        let dir = root.join(folder);
+        let io = |error| Error::io("cannot read the folder", error).with_path(&dir);
+        let names = disk.storage.list(&dir).map_err(io)?;
+        // After the names: who comes now has made none of them.
+        let live = session::live(&root.join(LOCKS)).map_err(io)?;
+        let named: HashSet<String> = disk.catalog().write(true, false, |catalog| catalog.files())?.0;
+        for name in names {
+            let file = format!("{folder}/{name}");
+            let Ok(meta) = fs::symlink_metadata(dir.join(&name)) else { continue };
+            let maker = name.split('.').rev().find_map(session::maker);
+            match maker {
+                _ if named.contains(&file) => {}
+                Some(maker) if live.iter().any(|(name, _)| name == maker) => {}
+                Some(_) if meta.is_file() => {
+                    report.orphan_bytes += meta.len();
+                    report.orphans.push(file);
+                }
+                _ => report.foreign.push(file),
+            }
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn relative(root: &Path, path: &Path) -> String {
+    path.strip_prefix(root).unwrap_or(path).to_string_lossy().into_owned()
+}

@@ -1,0 +1,181 @@
+//! A new catalog in place of one that is lost or destroyed: from what can be read of it, and from the value files, each
+//! of which says whose value it is.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::Path;
+
+use super::catalog::{Catalog, Row, salvage};
+use super::check::{Progress, Report, relative};
+use super::storage::{Os, Storage};
+use super::{CATALOG, LOCKS, VALUES, label, make_catalog, quarantine, session, values};
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::{Payload, checksum};
+use crate::key::Key;
+
+/// A new catalog that is complete but not in its place yet.
+const REBUILT: &str = "catalog.sqlite.rebuilt";
+
+/// Rows of one transaction.
+const BATCH: usize = 1000;
+
+/// Verifies the values of a chest whose catalog cannot be used; makes a new one in a repair.
+pub(super) fn rebuild(
+    root: &Path,
+    repair: bool,
+    mut report: Report,
+    on_progress: &mut dyn FnMut(&Progress),
+) -> Result<Report> {
+    let storage = Os { private: true };
+    let io = |error| Error::io("cannot make the catalog again", error).with_path(root);
+    let catalog = root.join(CATALOG);
+    if repair {
+        let others = match session::live(&root.join(LOCKS)) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+            others => others.map_err(io)?,
+        };
+        if !others.is_empty() {
+            let pids: Vec<String> = others.iter().map(|(_, pid)| pid.to_string()).collect();
+            let message = format!(
+                "the catalog has to be made again, and processes have the chest open: {}; end them first",
+                pids.join(", ")
+            );
+            return Err(Error::new(ErrorKind::Busy, message).with_path(root));
+        }
+        if !catalog.exists() && root.join(REBUILT).exists() {
+            // An earlier repair was interrupted at its last step.
+            fs::rename(root.join(REBUILT), &catalog).map_err(io)?;
+            report.rebuilt = Some(Catalog::open(&catalog, true)?.totals()?.0);
+            return Ok(report);
+        }
+    }
+    let saved = if catalog.exists() { salvage(&catalog).unwrap_or_default() } else { Vec::new() };
+    let found = read_files(root, repair, &mut report, on_progress)?;
+    let (rows, rest) = choose(saved, found);
+    report.values = rows.len() as u64;
+    report.bytes = rows.iter().map(|row| row.stored_bytes).sum();
+    if !repair {
+        return Ok(report);
+    }
+    make(root, &rows, &storage)?;
+    for name in [CATALOG.to_owned(), format!("{CATALOG}-wal"), format!("{CATALOG}-shm")] {
+        if let Some(place) = quarantine(root, &root.join(&name), &storage)?
+            && let Some(damage) = report.damaged.iter_mut().find(|damage| damage.file == name)
+        {
+            damage.quarantined = Some(relative(root, &place));
+        }
+    }
+    fs::rename(root.join(REBUILT), &catalog).map_err(io)?;
+    storage.sync(root).map_err(io)?;
+    for name in rest {
+        quarantine(root, &values::value_path(root, &name)?, &storage)?;
+    }
+    report.rebuilt = Some(rows.len() as u64);
+    Ok(report)
+}
+
+/// The rows that the value files tell of themselves. Damaged files are reported.
+fn read_files(
+    root: &Path,
+    repair: bool,
+    report: &mut Report,
+    on_progress: &mut dyn FnMut(&Progress),
+) -> Result<Vec<Found>> {
+    let storage = Os { private: true };
+    let names = match storage.list(&root.join(VALUES)) {
+        Ok(names) => names,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(Error::io("cannot read the folder", error).with_path(&root.join(VALUES))),
+    };
+    let mut found = Vec::new();
+    let mut progress = Progress { of_values: names.len() as u64, ..Progress::default() };
+    progress.of_bytes = names.iter().map(|name| size(&root.join(VALUES).join(name))).sum();
+    for name in names {
+        let file = format!("{VALUES}/{name}");
+        let path = root.join(&file);
+        progress.values += 1;
+        progress.bytes += size(&path);
+        if name.split('.').rev().find_map(session::maker).is_none() {
+            report.foreign.push(file);
+            continue;
+        }
+        let mut told = None;
+        let read = read_file(&path, &storage, &mut told);
+        let key = told.as_ref().map(|row| row.key.clone());
+        found.extend(told.map(|row| Found { row: Row { file: Some(file.clone()), ..row }, is_sound: read.is_ok() }));
+        if let Err(error) = read {
+            let place = if repair { quarantine(root, &path, &storage)? } else { None };
+            report.add(key, &file, error.plain()).quarantined = place.map(|place| relative(root, &place));
+        }
+        on_progress(&progress);
+    }
+    Ok(found)
+}
+
+fn size(path: &Path) -> u64 {
+    fs::symlink_metadata(path).map_or(0, |meta| meta.len())
+}
+
+/// A value file with a label.
+struct Found {
+    row: Row,
+    /// Whether its payload is what the label says.
+    is_sound: bool,
+}
+
+/// Verifies a file by its own label, which goes into `told`.
+fn read_file(path: &Path, storage: &dyn Storage, told: &mut Option<Row>) -> Result<()> {
+    let file = storage.open(path).map_err(|error| Error::io("cannot open the file", error))?;
+    let row = told.insert(label::read(&*file)?);
+    let label_len = row.stored_bytes - row.payload;
+    Payload::file(file, row.payload, row.label_at, label_len, row.checksums.clone())?.verify()?;
+    Ok(())
+}
+
+/// Of several rows of a key the one in the old catalog counts, else the file that was written last; if that one is
+/// damaged the value is lost, because an older one would be a wrong one. Gives the rows in the order of their writing,
+/// and the sound files that are left over.
+fn choose(saved: Vec<Row>, found: Vec<Found>) -> (Vec<Row>, Vec<String>) {
+    let mut newest: HashMap<&Key, &str> = HashMap::new();
+    let mut by_age: Vec<&Row> = found.iter().map(|found| &found.row).collect();
+    by_age.sort_by_key(|row| row.created_ns);
+    newest.extend(by_age.iter().filter_map(|row| Some((&row.key, row.file.as_deref()?))));
+    for row in &saved {
+        match &row.file {
+            Some(file) => newest.insert(&row.key, file),
+            None => newest.insert(&row.key, ""),
+        };
+    }
+    let is_chosen = |row: &Row| newest.get(&row.key).copied() == row.file.as_deref();
+    let (chosen, rest): (Vec<&Found>, Vec<&Found>) =
+        found.iter().filter(|found| found.is_sound).partition(|found| is_chosen(&found.row));
+    let rest = rest.iter().filter_map(|found| found.row.file.clone()).collect();
+    let is_sound = |row: &Row| row.inline.as_ref().is_some_and(|bytes| checksum(bytes) == *row.checksums);
+    let mut rows: Vec<Row> = chosen.into_iter().map(|found| found.row.clone()).collect();
+    rows.extend(saved.iter().filter(|row| row.file.is_none() && is_sound(row)).cloned());
+    rows.sort_by_key(|row| row.created_ns);
+    (rows, rest)
+}
+
+/// Makes a whole catalog beside the old one.
+fn make(root: &Path, rows: &[Row], storage: &dyn Storage) -> Result<()> {
+    let path = root.join(REBUILT);
+    let temporary = root.join(format!("{REBUILT}.new"));
+    let io = |error| Error::io("cannot make the catalog again", error).with_path(&path);
+    for name in ["", "-wal", "-shm"] {
+        // What an interrupted repair left.
+        let mut left = temporary.clone().into_os_string();
+        left.push(name);
+        let _ = fs::remove_file(left);
+    }
+    make_catalog(&temporary, true).map_err(io)?;
+    let catalog = Catalog::create(&temporary, true, &storage.boot())?;
+    for batch in rows.chunks(BATCH) {
+        catalog
+            .write(true, false, |transaction| batch.iter().try_for_each(|row| transaction.publish(row).map(|_| ())))?;
+    }
+    catalog.checkpoint()?;
+    drop(catalog);
+    storage.sync(&temporary).map_err(io)?;
+    fs::rename(&temporary, &path).map_err(io)
+}

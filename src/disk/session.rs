@@ -1,0 +1,137 @@
+//! Who has the chest open: each opening is a session with a lock file of its own, which the system frees when the process
+//! dies, however it dies.
+
+use std::collections::hash_map::RandomState;
+use std::fs::{self, File, OpenOptions};
+use std::hash::{BuildHasher, Hasher};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// The ending of lock files.
+const LOCK: &str = "lock";
+
+/// Hexadecimal digits of a session's name.
+const DIGITS: usize = 12;
+
+/// One opening of a chest. The names of files that it makes begin with its own name, so that files of a dead session are
+/// known.
+pub(crate) struct Session {
+    name: String,
+    files: AtomicU64,
+    /// None in a temporary chest, which is nobody else's.
+    lock: Option<Lock>,
+}
+
+struct Lock {
+    path: PathBuf,
+    _file: File,
+}
+
+/// A session whose process is gone. It is nobody else's to clean up until this is dropped.
+pub(crate) struct Dead {
+    path: PathBuf,
+    _file: File,
+}
+
+impl Session {
+    /// A session of a chest that only this process knows.
+    pub(crate) fn alone() -> Self {
+        Self { name: new_name(), files: AtomicU64::new(0), lock: None }
+    }
+
+    /// Begins a session, told to others by a lock file in `dir`.
+    pub(crate) fn begin(dir: &Path, private: bool) -> io::Result<Self> {
+        // Somebody who cleans up may come between making a file and locking it; then another one is made.
+        for _ in 0..100 {
+            let name = new_name();
+            let path = dir.join(format!("{name}.{LOCK}"));
+            let mut options = OpenOptions::new();
+            options.read(true).write(true).create_new(true);
+            #[cfg(unix)]
+            std::os::unix::fs::OpenOptionsExt::mode(&mut options, if private { 0o600 } else { 0o666 });
+            let mut file = options.open(&path)?;
+            if file.try_lock().is_ok() && path.exists() {
+                write!(file, "{}", std::process::id())?;
+                return Ok(Self { name, files: AtomicU64::new(0), lock: Some(Lock { path, _file: file }) });
+            }
+            let _ = fs::remove_file(path);
+        }
+        Err(io::Error::new(io::ErrorKind::ResourceBusy, "lock files vanish as they are made"))
+    }
+
+    /// A name that no other file has or had.
+    pub(crate) fn unique(&self) -> String {
+        format!("{}{:06x}", self.name, self.files.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        if let Some(lock) = &self.lock {
+            // One that stays is that of a dead session.
+            let _ = fs::remove_file(&lock.path);
+        }
+    }
+}
+
+impl Drop for Dead {
+    fn drop(&mut self) {
+        // What stays is cleaned up again by the next open.
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+/// The session that made a file of this unique part.
+pub(crate) fn maker(unique: &str) -> Option<&str> {
+    let is_ours = unique.len() > DIGITS && unique.bytes().all(|byte| byte.is_ascii_hexdigit());
+    is_ours.then(|| &unique[..DIGITS])
+}
+
+/// The sessions in `dir` whose processes are gone.
+pub(crate) fn dead(dir: &Path) -> io::Result<Vec<Dead>> {
+    let mut dead = Vec::new();
+    for (_, path) in lock_files(dir)? {
+        let Ok(file) = OpenOptions::new().read(true).write(true).open(&path) else { continue };
+        // A file without a lock may be about to get one: its maker looks whether it is still there.
+        if file.try_lock().is_ok() && path.exists() {
+            dead.push(Dead { path, _file: file });
+        }
+    }
+    Ok(dead)
+}
+
+/// The names of the live sessions in `dir`, with the numbers of their processes.
+pub(crate) fn live(dir: &Path) -> io::Result<Vec<(String, u32)>> {
+    let mut live = Vec::new();
+    for (name, path) in lock_files(dir)? {
+        let Ok(file) = File::open(&path) else { continue };
+        if file.try_lock_shared().is_err() {
+            let mut pid = String::new();
+            let _ = file.take(20).read_to_string(&mut pid);
+            live.push((name, pid.trim().parse().unwrap_or(0)));
+        }
+    }
+    Ok(live)
+}
+
+fn lock_files(dir: &Path) -> io::Result<Vec<(String, PathBuf)>> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        let file_name = entry.file_name();
+        let Some((name, LOCK)) = file_name.to_str().and_then(|name| name.split_once('.')) else { continue };
+        // A link or a pipe is none of ours.
+        if entry.file_type().is_ok_and(|kind| kind.is_file()) {
+            files.push((name.to_owned(), entry.path()));
+        }
+    }
+    Ok(files)
+}
+
+/// Twelve random hexadecimal digits, from the system's source of randomness: also those of forked processes differ.
+fn new_name() -> String {
+    let mut hasher = RandomState::new().build_hasher();
+    hasher.write_u32(std::process::id());
+    format!("{:0DIGITS$x}", hasher.finish() >> (64 - 4 * DIGITS))
+}

@@ -1,0 +1,246 @@
+//! Bringing values to the medium, and what to do at the first open after a power cut.
+//!
+//! A published value survives the death of its process, not that of the machine: the system writes files and the
+//! catalog's log when it likes, in any order. `sync` waits for the files, then for a transaction that says up to which
+//! version all is there. What a value replaced is kept until then. So after a power cut the rows beyond that version
+//! are verified, and one whose file did not make it gives way to the value before it.
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
+
+use super::catalog::{Row, Transaction};
+use super::session;
+use super::storage::{retry, write_all_at};
+use super::values::Draft;
+use super::{Disk, LOCKS, TMP, VALUES};
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::{ReadAt, TemporaryFile};
+
+/// While there are more files than this to sync, others may publish meanwhile.
+const FEW: usize = 8;
+
+/// So often at most.
+const ROUNDS: usize = 4;
+
+impl Disk {
+    /// Makes everything that is published durable.
+    ///
+    /// A file whose sync fails is not synced again, because that would succeed without having written anything: the
+    /// value is written again, into a new file, by the next call.
+    pub(crate) fn sync(&self) -> Result<()> {
+        if self.is_temporary() {
+            return Ok(());
+        }
+        if self.is_catalog_doubtful.load(Ordering::Relaxed) {
+            self.catalog.checkpoint().map_err(|error| self.explain(error))?;
+            self.is_catalog_doubtful.store(false, Ordering::Relaxed);
+        }
+        let mut done = HashSet::new();
+        for _ in 0..ROUNDS {
+            let unsynced = self.catalog.unsynced().map_err(|error| self.explain(error))?;
+            for version in unsynced.doubtful {
+                self.write_again(version)?;
+            }
+            let files: Vec<_> = unsynced.files.into_iter().filter(|(version, _)| !done.contains(version)).collect();
+            let few = files.len() <= FEW;
+            self.sync_files(files, &mut done)?;
+            if few {
+                break;
+            }
+        }
+        // What came meanwhile is synced while nobody can add to it.
+        let mut failure = None;
+        let synced = self.write(true, |catalog| {
+            let unsynced = catalog.unsynced()?;
+            let files: Vec<_> = unsynced.files.into_iter().filter(|(version, _)| !done.contains(version)).collect();
+            if !files.is_empty() {
+                if let Err((versions, error)) = self.sync_each(files, &mut done) {
+                    failure = Some(error);
+                    return catalog.mark_doubtful(&versions);
+                }
+            }
+            catalog.mark_synced()
+        });
+        if synced.as_ref().is_err_and(|error| error.kind() != ErrorKind::Busy) {
+            self.is_catalog_doubtful.store(true, Ordering::Relaxed);
+        }
+        failure.map_or(synced, Err)
+    }
+
+    fn sync_files(&self, files: Vec<(i64, String)>, done: &mut HashSet<i64>) -> Result<()> {
+        if files.is_empty() {
+            return Ok(());
+        }
+        self.sync_each(files, done).map_err(|(versions, error)| {
+            // If this fails as well, the catalog is in doubt too.
+            if self.write(false, |catalog| catalog.mark_doubtful(&versions)).is_err() {
+                self.is_catalog_doubtful.store(true, Ordering::Relaxed);
+            }
+            error
+        })
+    }
+
+    /// Syncs files and their folder. On failure gives the versions that are in doubt.
+    fn sync_each(
+        &self,
+        files: Vec<(i64, String)>,
+        done: &mut HashSet<i64>,
+    ) -> std::result::Result<(), (Vec<i64>, Error)> {
+        let all = || files.iter().map(|(version, _)| *version).collect::<Vec<_>>();
+        let mut failed = Vec::new();
+        let mut failure = None;
+        for (version, name) in &files {
+            let path = self.value_path(name).map_err(|error| (all(), error))?;
+            match retry(|| self.storage.sync(&path)) {
+                // It was replaced meanwhile; if not, reading the value tells that it is missing.
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                Err(error) => {
+                    failed.push(*version);
+                    failure.get_or_insert_with(|| {
+                        let error = Error::io("a value could not be synced; the next sync writes it again", error);
+                        self.with_key_of(*version, error).with_path(&path)
+                    });
+                }
+                Ok(()) => {}
+            }
+        }
+        let values = self.root.join(VALUES);
+        if let Err(error) = retry(|| self.storage.sync(&values)) {
+            let error = Error::io("the folder of the values could not be synced", error).with_path(&values);
+            return Err((all(), failure.unwrap_or(error)));
+        }
+        match failure {
+            Some(error) => Err((failed, error)),
+            None => {
+                done.extend(files.iter().map(|(version, _)| *version));
+                Ok(())
+            }
+        }
+    }
+
+    fn with_key_of(&self, version: i64, error: Error) -> Error {
+        let rows = self.catalog.rows().unwrap_or_default();
+        match rows.iter().find(|row| row.version == version) {
+            Some(row) => error.with_key(&row.key),
+            None => error,
+        }
+    }
+
+    /// Writes a value again, into a new file, because the old one could not be synced.
+    pub(super) fn write_again(&self, version: i64) -> Result<()> {
+        let Some(mut row) = self.catalog.rows()?.into_iter().find(|row| row.version == version) else { return Ok(()) };
+        let (key, old) = (row.key.clone(), row.clone());
+        let Some(name) = old.file.as_deref() else { return Ok(()) };
+        let source = self.value_path(name)?;
+        let unique = self.session.unique();
+        let temporary = self.root.join(TMP).join(&unique);
+        let io = |error, path: &Path| {
+            Error::io("cannot write a value again that could not be synced", error).with_key(&key).with_path(path)
+        };
+        let payload = self.payload(row.clone())?;
+        let file = TemporaryFile::create(&self.storage, &temporary).map_err(|error| io(error, &temporary))?;
+        let mut buf = vec![0; row.payload.min(crate::format::BLOCK as u64) as usize];
+        let mut offset = 0;
+        while offset < row.payload {
+            let n = (row.payload - offset).min(buf.len() as u64) as usize;
+            payload.read_exact_at(&mut buf[..n], offset).map_err(|error| io(error, &source))?;
+            write_all_at(&*file.file, &buf[..n], offset).map_err(|error| io(error, &temporary))?;
+            offset += n as u64;
+        }
+        super::label::write(&*file.file, &mut row).map_err(|error| io(error, &temporary))?;
+        let extension = name.splitn(3, '.').nth(2).unwrap_or("bin").to_owned();
+        row.file = Some(format!("{VALUES}/{}.{unique}.{extension}", key.file_stem()));
+        self.publish_in_place_of(&old, Draft { row, file: Some(file) })
+    }
+
+    /// Publishes a copy of a value, unless it was replaced meanwhile.
+    fn publish_in_place_of(&self, old: &Row, mut draft: Draft) -> Result<()> {
+        let path = draft.row.file.as_deref().map(|name| self.value_path(name)).transpose()?;
+        let (Some(file), Some(path)) = (&mut draft.file, path) else { return Ok(()) };
+        let io = |error| Error::io("cannot publish the value", error).with_key(&old.key).with_path(&path);
+        file.keep_as(&path).map_err(io)?;
+        let is_current = self.write(false, |catalog| {
+            let is_current = catalog.version(&old.key)? == Some(old.version);
+            if is_current {
+                catalog.publish(&draft.row)?;
+            }
+            Ok(is_current)
+        })?;
+        if let (false, Some(name)) = (is_current, &draft.row.file) {
+            self.unlink(name);
+        }
+        Ok(())
+    }
+
+    /// Brings the directory in order at an open: after a power cut the values that it may have cost, and always what
+    /// dead processes left.
+    pub(super) fn recover(&self) -> Result<()> {
+        let locks = self.root.join(LOCKS);
+        let dead =
+            session::dead(&locks).map_err(|error| Error::io("cannot read the folder", error).with_path(&locks))?;
+        let boot = self.storage.boot();
+        let is_new_boot = boot != self.catalog.boot().map_err(|error| self.explain(error))?;
+        if is_new_boot {
+            self.write(false, |catalog| self.after_power_cut(catalog, &boot))?;
+            self.sync()?;
+        }
+        if is_new_boot || !dead.is_empty() {
+            self.clean_up()?;
+        }
+        Ok(())
+    }
+
+    /// Removes what processes left that are gone.
+    pub(super) fn clean_up(&self) -> Result<()> {
+        self.write(false, |catalog| {
+            self.remove_orphans(&catalog.files()?);
+            catalog.collect()
+        })
+    }
+
+    /// Verifies the values that were not synced. Nobody else writes meanwhile.
+    fn after_power_cut(&self, catalog: &mut Transaction<'_>, boot: &str) -> Result<()> {
+        // Another process may have been first.
+        if catalog.boot()? == boot {
+            return Ok(());
+        }
+        for row in catalog.unsynced_rows()? {
+            let path = row.file.as_deref().map(|name| self.value_path(name)).transpose()?;
+            let verified = self.payload(row.clone()).and_then(|payload| Ok(payload.verify()?));
+            if verified.is_err() {
+                catalog.withdraw(&row)?;
+                if let Some(path) = path {
+                    self.quarantine(&path)?;
+                }
+            }
+        }
+        catalog.set_boot(boot)
+    }
+
+    /// Removes what processes left that are gone: unfinished files, and values that no row names.
+    fn remove_orphans(&self, named: &HashSet<String>) {
+        let files =
+            [TMP, VALUES].map(|folder| (folder, self.storage.list(&self.root.join(folder)).unwrap_or_default()));
+        // After the files: who comes now has made none of them.
+        let Ok(live) = session::live(&self.root.join(LOCKS)) else { return };
+        for (folder, name) in files.iter().flat_map(|(folder, names)| names.iter().map(move |name| (folder, name))) {
+            let maker = name.split('.').rev().find_map(session::maker);
+            let is_gone = maker.is_some_and(|maker| live.iter().all(|(name, _)| name != maker));
+            if is_gone && !named.contains(&format!("{folder}/{name}")) {
+                // What stays is removed by a later open.
+                let _ = retry(|| self.storage.remove(&self.root.join(folder).join(name)));
+            }
+        }
+    }
+
+    /// Moves a damaged file out of the way.
+    pub(super) fn quarantine(&self, path: &Path) -> Result<Option<PathBuf>> {
+        super::quarantine(&self.root, path, &*self.storage)
+    }
+
+    /// Takes out the row of a damaged value.
+    pub(super) fn discard_row(&self, version: i64) -> Result<bool> {
+        self.write(false, |catalog| catalog.discard(version))
+    }
+}

@@ -1,0 +1,244 @@
+//! Values in the directory: written under a temporary name, published, read, removed.
+
+use std::path::{Path, PathBuf};
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde_json::Value as Json;
+
+use super::catalog::{Excess, Row};
+use super::storage::retry;
+use super::{CATALOG, Disk, TMP, VALUES, label};
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::{Body, Decoder, Encoder, Payload, TemporaryFile};
+use crate::key::Key;
+use crate::value::Stored;
+
+/// Replaced values may wait for a sync in so many bytes before one is made for them.
+const WAITING: u64 = 64 << 20;
+
+/// Of a directory that is over its limit so much more is freed, so that the next value need not evict again.
+const LOW_WATER: f64 = 0.05;
+
+/// A value that was written but not published yet. Its file goes away when it is dropped.
+pub(crate) struct Draft {
+    pub(super) row: Row,
+    pub(super) file: Option<TemporaryFile>,
+}
+
+impl Disk {
+    /// Writes a value under a temporary name, or to memory when it is small.
+    pub(crate) fn draft(&self, key: &Key, value: &dyn Stored) -> Result<Draft> {
+        let unique = self.session.unique();
+        let temporary = self.root.join(TMP).join(&unique);
+        let fail = |error: Error| error.with_key(key).with_path(&temporary);
+        let io = |error| fail(Error::io("cannot write the value", error));
+
+        let mut encoder = Encoder::new(self.storage.clone(), temporary.clone(), self.settings.compression);
+        let format = value.encode(&mut encoder).map_err(fail)?;
+        let encoded = encoder.finish(self.settings.inline_limit).map_err(io)?;
+        let mut row = Row {
+            version: 0,
+            key: key.clone(),
+            kind: value.kind(),
+            stored_name: value.stored_name(),
+            format: format.name().to_owned(),
+            bytes: value.size(),
+            stored_bytes: encoded.len,
+            payload: encoded.len,
+            label_at: encoded.len,
+            checksums: encoded.checksums,
+            created_ns: self.now_ns(),
+            about: (!encoded.about.is_empty()).then(|| Json::Object(encoded.about).to_string()),
+            file: None,
+            inline: None,
+        };
+        let file = match encoded.body {
+            Body::Inline(bytes) => {
+                row.inline = Some(bytes);
+                None
+            }
+            Body::File(file) => {
+                label::write(&*file.file, &mut row).map_err(io)?;
+                row.file = Some(format!("{VALUES}/{}.{unique}.{}", key.file_stem(), format.extension()));
+                Some(file)
+            }
+        };
+        Ok(Draft { row, file })
+    }
+
+    /// The time, later than that of every value before: the order of versions can be told by it.
+    fn now_ns(&self) -> i64 {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let now = i64::try_from(since.as_nanos()).unwrap_or(i64::MAX);
+        let before = self.last_ns.fetch_max(now, Ordering::Relaxed);
+        if before < now { now } else { self.last_ns.fetch_add(1, Ordering::Relaxed).saturating_add(1) }
+    }
+
+    /// Publishes drafts together: their files get their names, one transaction commits the rows, and the files that they
+    /// replace go away. Gives the versions.
+    pub(crate) fn publish(&self, drafts: Vec<Draft>) -> Result<Vec<i64>> {
+        let mut rows = Vec::with_capacity(drafts.len());
+        let mut placed = Vec::new();
+        for Draft { row, file } in drafts {
+            if let (Some(mut file), Some(name)) = (file, &row.file) {
+                let path = self.root.join(name);
+                if let Err(error) = file.keep_as(&path) {
+                    self.discard(placed);
+                    return Err(Error::io("cannot publish the value", error).with_key(&row.key).with_path(&path));
+                }
+                placed.push(name.clone());
+            }
+            rows.push(row);
+        }
+        let published = self.commit(&rows).map_err(|error| match rows.as_slice() {
+            [row] => error.with_key(&row.key),
+            _ => error,
+        });
+        if published.is_err() {
+            self.discard(placed);
+        }
+        published
+    }
+
+    /// Commits rows, if need be after making room for them.
+    fn commit(&self, rows: &[Row]) -> Result<Vec<i64>> {
+        let used = std::mem::take(&mut *self.used.lock().unwrap_or_else(PoisonError::into_inner));
+        let bytes: u64 = rows.iter().map(|row| row.stored_bytes).sum();
+        // Twice for what waits for a sync and for evictions; others may take the room that was made.
+        for _ in 0..10 {
+            let mut over = None;
+            let published = self.write(false, |catalog| {
+                catalog.touch(&used)?;
+                let versions = rows.iter().map(|row| catalog.publish(row)).collect::<Result<Vec<i64>>>()?;
+                match self.settings.limit.and_then(|limit| catalog.excess(limit)) {
+                    Some(excess) => {
+                        over = Some(excess);
+                        // Undoes the transaction.
+                        Err(Error::new(ErrorKind::Full, "the chest has reached its limit on disk"))
+                    }
+                    None => Ok((versions, catalog.waiting())),
+                }
+            });
+            let limit = self.settings.limit;
+            match (published, over, limit) {
+                (Ok((versions, waiting)), ..) => {
+                    if waiting > WAITING {
+                        // The values are published; that old ones stay longer than they should is no error.
+                        let _: Result<()> = self.sync();
+                    }
+                    return Ok(versions);
+                }
+                (Err(error), Some(Excess { excess, waiting }), Some(limit)) => {
+                    if bytes > limit.bytes {
+                        let message =
+                            format!("the value takes {bytes} bytes, and the chest may take {} on disk", limit.bytes);
+                        return Err(Error::new(ErrorKind::Full, message));
+                    }
+                    if waiting > 0 {
+                        self.sync()?;
+                    } else if limit.evict {
+                        let low_water = (limit.bytes as f64 * LOW_WATER) as u64;
+                        self.write(true, |catalog| catalog.evict(excess.saturating_add(low_water)))?;
+                    } else {
+                        return Err(error);
+                    }
+                }
+                (Err(error), ..) => return Err(error),
+            }
+        }
+        Err(Error::new(ErrorKind::Full, "other processes fill the chest faster than it can be emptied"))
+    }
+
+    /// Gives up files that have their names already but no rows. When a commit failed it may be done all the same, by
+    /// whoever recovers the catalog after a crash; so they go after the next one that succeeds.
+    fn discard(&self, placed: Vec<String>) {
+        if placed.is_empty() || self.write(false, |catalog| catalog.move_on()).is_err() {
+            // They are cleaned up when this session has ended.
+            return;
+        }
+        for name in placed {
+            self.unlink(&name);
+        }
+    }
+
+    /// Remembers that a value was read, if that matters to anybody.
+    pub(crate) fn note_use(&self, version: i64) {
+        /// So many are written down together.
+        const MANY: usize = 1000;
+        if self.settings.limit.is_none_or(|limit| !limit.evict) {
+            return;
+        }
+        let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+        if used.last() != Some(&version) {
+            used.push(version);
+        }
+        if used.len() >= MANY {
+            let many = std::mem::take(&mut *used);
+            drop(used);
+            // The order of eviction is a matter of speed, not of truth.
+            let _: Result<()> = self.write(false, |catalog| catalog.touch(&many));
+        }
+    }
+
+    /// Opens the stored bytes of a row.
+    pub(crate) fn read(&self, row: Row) -> Result<Decoder> {
+        let about = row.about.as_deref().and_then(|text| serde_json::from_str(text).ok());
+        let (format, stored_name) = (row.format.clone(), row.stored_name.clone());
+        Ok(Decoder::new(self.payload(row)?, format, stored_name, about))
+    }
+
+    /// The stored bytes of a row: those of an inline value are verified already, those of a file as they are read.
+    pub(super) fn payload(&self, row: Row) -> Result<Payload> {
+        let fail = |error: Error, path: &Path| error.with_key(&row.key).with_path(path);
+        let catalog = self.root.join(CATALOG);
+        match (&row.file, row.inline) {
+            (None, Some(bytes)) => Payload::inline(bytes, row.checksums).map_err(|error| fail(error, &catalog)),
+            (Some(name), _) => {
+                let path = self.value_path(name).map_err(|error| fail(error, &catalog))?;
+                let io = |error| fail(Error::io("cannot open the value's file", error), &path);
+                let file = retry(|| self.storage.open(&path)).map_err(io)?;
+                let len = file.len().map_err(io)?;
+                if len != row.stored_bytes || row.payload > len {
+                    let message = format!("the file has {len} bytes instead of {}", row.stored_bytes);
+                    return Err(fail(Error::damaged(message), &path));
+                }
+                Payload::file(file, row.payload, row.label_at, len - row.payload, row.checksums)
+                    .map_err(|error| fail(error, &path))
+            }
+            (None, None) => {
+                Err(fail(Error::damaged("the catalog has neither bytes nor a file for this value"), &catalog))
+            }
+        }
+    }
+
+    /// The path of a value's file. A catalog that names anything else is not followed.
+    pub(crate) fn value_path(&self, name: &str) -> Result<PathBuf> {
+        value_path(&self.root, name)
+    }
+
+    /// Removes keys; gives how many there were.
+    pub(crate) fn remove(&self, keys: &[Key]) -> Result<usize> {
+        let removed = self.write(false, |catalog| {
+            let mut removed = 0;
+            for key in keys {
+                removed += usize::from(catalog.remove(key)?);
+            }
+            Ok((removed, catalog.waiting()))
+        });
+        let (removed, waiting) = removed?;
+        if waiting > WAITING {
+            let _: Result<()> = self.sync();
+        }
+        Ok(removed)
+    }
+}
+
+pub(super) fn value_path(root: &Path, name: &str) -> Result<PathBuf> {
+    let base = name.strip_prefix("values/").unwrap_or("");
+    if base.is_empty() || base.starts_with('.') || base.contains(['/', '\\', '\0']) {
+        return Err(Error::damaged(format!("the catalog names {name:?}, which is no value's file")));
+    }
+    Ok(root.join(VALUES).join(base))
+}
