@@ -83,6 +83,21 @@ pub(crate) enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Verify every checksum, and repair what is damaged.
+    ///
+    /// Exits with 3 when there was damage, also when it was repaired. Others may use the chest meanwhile; only a repair
+    /// of the catalog asks to end them first.
+    Check {
+        /// The directory of the chest.
+        chest: PathBuf,
+        /// Move damaged files to quarantine/, make a lost catalog again from the value files, and remove what processes
+        /// left that died.
+        #[arg(long)]
+        repair: bool,
+        /// One JSON object.
+        #[arg(long)]
+        json: bool,
+    },
     /// Grow a chest of real data past its memory budget, reopen it and verify it.
     Demo {
         /// The folder of the real data [default: data].

@@ -9,12 +9,21 @@ use crate::failure::{Failure, Result};
 /// Opens a chest that must exist: looking for one makes none.
 pub(crate) fn open(dir: &Path) -> Result<Chest> {
     // Either file tells a chest; if one of them is missing, the library says what is wrong.
-    let is_chest = ["icechest.json", "catalog.sqlite"].iter().any(|name| dir.join(name).exists());
-    if !is_chest {
-        let problem = if dir.exists() { "is not a chest" } else { "does not exist" };
-        return Err(Failure::usage(format!("{} {problem}; icechest put makes one", dir.display())));
-    }
+    must_hold(dir, &["icechest.json", "catalog.sqlite"])?;
     Ok(Chest::open(dir)?)
+}
+
+/// Something of a chest must be left in the directory, if only its values.
+pub(crate) fn must_be_left(dir: &Path) -> Result<()> {
+    must_hold(dir, &["icechest.json", "catalog.sqlite", "values"])
+}
+
+fn must_hold(dir: &Path, any_of: &[&str]) -> Result<()> {
+    if any_of.iter().any(|name| dir.join(name).exists()) {
+        return Ok(());
+    }
+    let problem = if dir.exists() { "is not a chest" } else { "does not exist" };
+    Err(Failure::usage(format!("{} {problem}; icechest put makes one", dir.display())))
 }
 
 /// A key as text, or as `json:` and its canonical JSON.

@@ -20,7 +20,12 @@ pub(crate) enum Failure {
     Broken(String),
     /// Standard output cannot be written to.
     Output(io::Error),
+    /// Damage that the output tells.
+    Told,
 }
+
+/// Follows errors about damage.
+const CHECK_HINT: &str = "icechest check tells whether more is damaged";
 
 impl Failure {
     pub(crate) fn usage(message: impl Into<String>) -> Self {
@@ -37,8 +42,13 @@ impl Failure {
         move |error| Self::Broken(format!("{place}: {error}"))
     }
 
+    /// Whether there is nothing left to say.
+    pub(crate) fn is_silent(&self) -> bool {
+        self.is_closed_pipe() || matches!(self, Self::Told)
+    }
+
     /// Whoever read the output has seen enough, which is no failure.
-    pub(crate) fn is_closed_pipe(&self) -> bool {
+    fn is_closed_pipe(&self) -> bool {
         matches!(self, Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe)
     }
 
@@ -52,7 +62,7 @@ impl Failure {
                 ErrorKind::Invalid => 2.into(),
                 _ => 3.into(),
             },
-            Self::Broken(_) | Self::Output(_) => 3.into(),
+            Self::Broken(_) | Self::Output(_) | Self::Told => 3.into(),
         }
     }
 }
@@ -60,15 +70,29 @@ impl Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Chest(error) => error.fmt(f),
+            Self::Chest(error) => write_chest_error(error, f),
             Self::NoSuchKeys(keys) => {
                 let keys: Vec<_> = keys.iter().map(Key::to_string).collect();
                 write!(f, "no value has this key: {}", keys.join(", "))
             }
             Self::Usage(message) | Self::Broken(message) => f.write_str(message),
             Self::Output(error) => write!(f, "cannot write to the output: {error}"),
+            Self::Told => f.write_str("there is damage"),
         }
     }
+}
+
+fn write_chest_error(error: &icechest::Error, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let message = error.to_string();
+    f.write_str(&message)?;
+    // Some errors of the library know a better way out.
+    let has_hint = message.contains("icechest check");
+    if is_damage(error) && !has_hint { write!(f, "; {CHECK_HINT}") } else { Ok(()) }
+}
+
+fn is_damage(error: &icechest::Error) -> bool {
+    let is_missing = || error.key().and(error.path()).is_some_and(|file| !file.exists());
+    error.kind() == ErrorKind::Damaged || (error.kind() == ErrorKind::Io && is_missing())
 }
 
 impl From<icechest::Error> for Failure {

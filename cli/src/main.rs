@@ -1,6 +1,7 @@
-//! The `icechest` command: puts files into a chest, gets them out, and shows what is there.
+//! The `icechest` command: puts files into a chest, gets them out, shows what is there, and whether it is sound.
 
 mod args;
+mod check;
 mod chests;
 mod demo;
 mod failure;
@@ -35,7 +36,7 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            if !failure.is_closed_pipe() {
+            if !failure.is_silent() {
                 // Nobody to tell if that fails too.
                 let _ = writeln!(io::stderr(), "icechest: {}", human::printable(&failure.to_string()));
             }
@@ -52,6 +53,7 @@ fn run(command: Command, out: &mut dyn Write) -> Result<()> {
         Command::Info { chest, key, json } => list::info(&chest, &key, json, out),
         Command::Rm { chest, keys } => list::rm(&chest, &keys),
         Command::Stats { chest, json } => list::stats(&chest, json, out),
+        Command::Check { chest, repair, json } => check::check(&chest, repair, json, out),
         Command::Demo { data, dir } => demo::demo(data.as_deref(), dir.as_deref(), out),
         Command::DemoVerify { dir, values } => demo::verify(&dir, values, out),
     }

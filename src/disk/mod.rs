@@ -189,7 +189,11 @@ impl Disk {
         let Ok(path) = self.value_path(name) else { return true };
         match retry(|| self.storage.remove(&path)) {
             Ok(()) => true,
-            Err(error) => error.kind() == std::io::ErrorKind::NotFound,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => true,
+            Err(_) => {
+                self.session.leaves_files();
+                false
+            }
         }
     }
 
@@ -209,6 +213,16 @@ impl Disk {
             }
         };
         Error::new(ErrorKind::Busy, message).with_path(&path).with_source(error.to_string())
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        // A draft whose writing failed may have stayed because removing it failed too.
+        let is_ours = |name: &String| name.starts_with(self.session.name());
+        if self.storage.list(&self.root.join(TMP)).is_ok_and(|names| names.iter().any(is_ours)) {
+            self.session.leaves_files();
+        }
     }
 }
 
@@ -232,11 +246,12 @@ fn open_catalog(root: &Path, storage: &dyn Storage) -> Result<Catalog> {
     let path = root.join(CATALOG);
     for folder in FOLDERS {
         let path = root.join(folder);
-        // Tools that copy a directory may leave empty folders out.
-        let there = storage.create_dir(&path).and_then(|()| fs::symlink_metadata(&path));
-        if !there.is_ok_and(|meta| meta.is_dir()) {
+        if fs::symlink_metadata(&path).is_ok_and(|meta| !meta.is_dir()) {
             return Err(Error::damaged("something else is in the place of a folder of the chest").with_path(&path));
         }
+        // Tools that copy a directory may leave empty folders out.
+        retry(|| storage.create_dir(&path))
+            .map_err(|error| Error::io("cannot make the folder", error).with_path(&path))?;
     }
     for name in ["", "-wal", "-shm"] {
         let path = root.join(format!("{CATALOG}{name}"));
@@ -280,15 +295,31 @@ fn create(root: &Path, durable: bool, private: bool, storage: &dyn Storage) -> R
         storage.create_dir(&path).map_err(|error| io(&path, error))?;
     }
     let path = root.join(CATALOG);
-    make_catalog(&path, private).map_err(|error| io(&path, error))?;
-    let catalog = Catalog::create(&path, durable, &storage.boot()).map_err(|error| error.with_path(&path))?;
-    write_manifest(root, storage).map_err(|error| io(&root.join(MANIFEST), error))?;
+    let make = || {
+        make_catalog(&path, private).map_err(|error| io(&path, error))?;
+        Catalog::create(&path, durable, &storage.boot()).map_err(|error| error.with_path(&path))
+    };
+    let catalog = match make() {
+        // A power cut took a part of it when it was made the first time; it never had a value.
+        Err(error) if durable && error.kind() == ErrorKind::Damaged => {
+            for name in ["", "-wal", "-shm"] {
+                let _ = fs::remove_file(root.join(format!("{CATALOG}{name}")));
+            }
+            make()?
+        }
+        made => made?,
+    };
     if durable {
-        let parent = root.parent().unwrap_or(root);
-        // Without this a power cut could take the whole directory, whatever was synced in it.
-        for dir in [root, parent] {
+        // Without this a power cut could leave a chest without a catalog, or take the whole directory, whatever is
+        // synced in it later.
+        catalog.checkpoint().map_err(|error| error.with_path(&path))?;
+        for dir in [root, root.parent().unwrap_or(root)] {
             retry(|| storage.sync(dir)).map_err(|error| io(dir, error))?;
         }
+    }
+    write_manifest(root, storage).map_err(|error| io(&root.join(MANIFEST), error))?;
+    if durable {
+        retry(|| storage.sync(root)).map_err(|error| io(root, error))?;
     }
     Ok(catalog)
 }
@@ -314,7 +345,7 @@ fn quarantine(root: &Path, path: &Path, storage: &dyn Storage) -> Result<Option<
 
 fn write_manifest(root: &Path, storage: &dyn Storage) -> std::io::Result<()> {
     let manifest = format!("{}\n", json!({"format": "icechest", "version": FORMAT_VERSION}));
-    let temporary = root.join(format!("{MANIFEST}.{}", Session::alone().unique()));
+    let temporary = root.join(TMP).join(Session::alone().unique());
     let file = retry(|| storage.create(&temporary))?;
     let done = write_all_at(&*file, manifest.as_bytes(), 0)
         .and_then(|()| retry(|| storage.sync(&temporary)))
@@ -350,3 +381,6 @@ fn check_manifest(bytes: &[u8]) -> Result<()> {
         _ => Err(Error::damaged("the chest's format file names no version")),
     }
 }
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests;

@@ -6,7 +6,7 @@ use std::fs::{self, File, OpenOptions};
 use std::hash::{BuildHasher, Hasher};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// The ending of lock files.
 const LOCK: &str = "lock";
@@ -25,11 +25,14 @@ pub(crate) struct Session {
 
 struct Lock {
     path: PathBuf,
+    /// Whether the next open should clean up after this session as after a dead one.
+    leaves_files: AtomicBool,
     _file: File,
 }
 
 /// A session whose process is gone. It is nobody else's to clean up until this is dropped.
 pub(crate) struct Dead {
+    pub(crate) name: String,
     path: PathBuf,
     _file: File,
 }
@@ -53,11 +56,26 @@ impl Session {
             let mut file = options.open(&path)?;
             if file.try_lock().is_ok() && path.exists() {
                 write!(file, "{}", std::process::id())?;
-                return Ok(Self { name, files: AtomicU64::new(0), lock: Some(Lock { path, _file: file }) });
+                return Ok(Self {
+                    name,
+                    files: AtomicU64::new(0),
+                    lock: Some(Lock { path, leaves_files: AtomicBool::new(false), _file: file }),
+                });
             }
             let _ = fs::remove_file(path);
         }
         Err(io::Error::new(io::ErrorKind::ResourceBusy, "lock files vanish as they are made"))
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Files of this session could not be removed; a later open tries again.
+    pub(crate) fn leaves_files(&self) {
+        if let Some(lock) = &self.lock {
+            lock.leaves_files.store(true, Ordering::Relaxed);
+        }
     }
 
     /// A name that no other file has or had.
@@ -68,7 +86,7 @@ impl Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
-        if let Some(lock) = &self.lock {
+        if let Some(lock) = self.lock.as_ref().filter(|lock| !lock.leaves_files.load(Ordering::Relaxed)) {
             // One that stays is that of a dead session.
             let _ = fs::remove_file(&lock.path);
         }
@@ -91,11 +109,11 @@ pub(crate) fn maker(unique: &str) -> Option<&str> {
 /// The sessions in `dir` whose processes are gone.
 pub(crate) fn dead(dir: &Path) -> io::Result<Vec<Dead>> {
     let mut dead = Vec::new();
-    for (_, path) in lock_files(dir)? {
+    for (name, path) in lock_files(dir)? {
         let Ok(file) = OpenOptions::new().read(true).write(true).open(&path) else { continue };
         // A file without a lock may be about to get one: its maker looks whether it is still there.
         if file.try_lock().is_ok() && path.exists() {
-            dead.push(Dead { path, _file: file });
+            dead.push(Dead { name, path, _file: file });
         }
     }
     Ok(dead)

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
 use super::catalog::{Row, Transaction};
-use super::session;
+use super::session::{self, Dead};
 use super::storage::{retry, write_all_at};
 use super::values::Draft;
 use super::{Disk, LOCKS, TMP, VALUES};
@@ -176,9 +176,7 @@ impl Disk {
     /// Brings the directory in order at an open: after a power cut the values that it may have cost, and always what
     /// dead processes left.
     pub(super) fn recover(&self) -> Result<()> {
-        let locks = self.root.join(LOCKS);
-        let dead =
-            session::dead(&locks).map_err(|error| Error::io("cannot read the folder", error).with_path(&locks))?;
+        let dead = self.dead_sessions()?;
         let boot = self.storage.boot();
         let is_new_boot = boot != self.catalog.boot().map_err(|error| self.explain(error))?;
         if is_new_boot {
@@ -186,15 +184,24 @@ impl Disk {
             self.sync()?;
         }
         if is_new_boot || !dead.is_empty() {
-            self.clean_up()?;
+            self.remove_left(&dead)?;
         }
         Ok(())
     }
 
     /// Removes what processes left that are gone.
     pub(super) fn clean_up(&self) -> Result<()> {
+        self.remove_left(&self.dead_sessions()?)
+    }
+
+    fn dead_sessions(&self) -> Result<Vec<Dead>> {
+        let locks = self.root.join(LOCKS);
+        session::dead(&locks).map_err(|error| Error::io("cannot read the folder", error).with_path(&locks))
+    }
+
+    fn remove_left(&self, dead: &[Dead]) -> Result<()> {
         self.write(false, |catalog| {
-            self.remove_orphans(&catalog.files()?);
+            self.remove_orphans(&catalog.files()?, dead);
             catalog.collect()
         })
     }
@@ -219,11 +226,13 @@ impl Disk {
     }
 
     /// Removes what processes left that are gone: unfinished files, and values that no row names.
-    fn remove_orphans(&self, named: &HashSet<String>) {
+    fn remove_orphans(&self, named: &HashSet<String>, dead: &[Dead]) {
         let files =
             [TMP, VALUES].map(|folder| (folder, self.storage.list(&self.root.join(folder)).unwrap_or_default()));
         // After the files: who comes now has made none of them.
-        let Ok(live) = session::live(&self.root.join(LOCKS)) else { return };
+        let Ok(mut live) = session::live(&self.root.join(LOCKS)) else { return };
+        // This process has the locks of the dead.
+        live.retain(|(name, _)| dead.iter().all(|dead| dead.name != *name));
         for (folder, name) in files.iter().flat_map(|(folder, names)| names.iter().map(move |name| (folder, name))) {
             let maker = name.split('.').rev().find_map(session::maker);
             let is_gone = maker.is_some_and(|maker| live.iter().all(|(name, _)| name != maker));

@@ -154,8 +154,11 @@ impl Disk {
     /// Gives up files that have their names already but no rows. When a commit failed it may be done all the same, by
     /// whoever recovers the catalog after a crash; so they go after the next one that succeeds.
     fn discard(&self, placed: Vec<String>) {
-        if placed.is_empty() || self.write(false, |catalog| catalog.move_on()).is_err() {
-            // They are cleaned up when this session has ended.
+        if placed.is_empty() {
+            return;
+        }
+        if self.write(false, |catalog| catalog.move_on()).is_err() {
+            self.session.leaves_files();
             return;
         }
         for name in placed {
@@ -199,7 +202,7 @@ impl Disk {
                 let path = self.value_path(name).map_err(|error| fail(error, &catalog))?;
                 let io = |error| fail(Error::io("cannot open the value's file", error), &path);
                 let file = retry(|| self.storage.open(&path)).map_err(io)?;
-                let len = file.len().map_err(io)?;
+                let len = retry(|| file.len()).map_err(io)?;
                 if len != row.stored_bytes || row.payload > len {
                     let message = format!("the file has {len} bytes instead of {}", row.stored_bytes);
                     return Err(fail(Error::damaged(message), &path));

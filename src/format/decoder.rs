@@ -173,6 +173,26 @@ impl Decoder {
         Self { payload: Arc::new(payload), position: 0, format, stored_name, about }
     }
 
+    /// A decoder of bytes in memory, to test a format of one's own with: a format reads what anybody may have written.
+    /// `facts` is an object with what [`Encoder::describe`](crate::Encoder::describe) gave, or null.
+    ///
+    /// ```
+    /// use icechest::{Decoder, ErrorKind, Value};
+    /// use serde_json::{Value as Json, json};
+    ///
+    /// let mut input = Decoder::from_bytes(b"[1, 2]".to_vec(), "json", Json::Null);
+    /// assert_eq!(Json::decode(&mut input)?, json!([1, 2]));
+    ///
+    /// let mut cut = Decoder::from_bytes(b"[1, ".to_vec(), "json", Json::Null);
+    /// assert_eq!(Json::decode(&mut cut).unwrap_err().kind(), ErrorKind::Damaged);
+    /// # Ok::<(), icechest::Error>(())
+    /// ```
+    pub fn from_bytes(bytes: Vec<u8>, format: &str, facts: serde_json::Value) -> Self {
+        let len = bytes.len() as u64;
+        let payload = Payload { body: Body::Inline(bytes), len, checksums: Vec::new(), last: Mutex::default() };
+        Self::new(payload, format.to_owned(), String::new(), Some(facts))
+    }
+
     /// A file that somebody else wrote, without checksums.
     #[cfg(feature = "ndarray")]
     pub(crate) fn of_foreign_file(file: File, format: &str) -> Result<Self> {

@@ -6,7 +6,7 @@ mod verify;
 mod wal_index;
 mod write;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -25,6 +25,7 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Two connections: a reader never waits for this process's writer.
 pub(crate) struct Catalog {
+    path: PathBuf,
     writer: Mutex<Connection>,
     reader: Mutex<Connection>,
     /// Of the reader's connection, which is closed only when the catalog is dropped.
@@ -60,11 +61,23 @@ impl Catalog {
         reader.query_row("SELECT count(*) FROM entries WHERE version < 0", [], |_| Ok(())).map_err(sql_error)?;
         // SAFETY: the connection lives as long as the catalog, and nobody else has the index.
         let wal_index = unsafe { WalIndex::of(&reader) };
-        Ok(Self { writer: Mutex::new(writer), reader: Mutex::new(reader), wal_index })
+        Ok(Self { path: path.to_owned(), writer: Mutex::new(writer), reader: Mutex::new(reader), wal_index })
     }
 
-    fn reader(&self) -> MutexGuard<'_, Connection> {
-        self.reader.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Reads in one snapshot.
+    fn read<T>(&self, work: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
+        let reader = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
+        let read = || {
+            let snapshot = reader.unchecked_transaction().map_err(sql_error)?;
+            work(&snapshot)
+        };
+        read().map_err(|error| error.with_path(&self.path))
+    }
+
+    /// Reads with a single statement, which needs no transaction.
+    fn read_one<T>(&self, work: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
+        let reader = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
+        work(&reader).map_err(|error| error.with_path(&self.path))
     }
 
     fn writer(&self) -> MutexGuard<'_, Connection> {
@@ -79,12 +92,12 @@ impl Catalog {
 
     /// The row of a key, with the bytes of a small value.
     pub(crate) fn find(&self, key: &Key) -> Result<Option<Row>> {
-        find(&self.reader(), key)
+        self.read_one(|sql| find(sql, key))
     }
 
     /// The version of a key's value, if it has one.
     pub(crate) fn version(&self, key: &Key) -> Result<Option<i64>> {
-        version(&self.reader(), key)
+        self.read_one(|sql| version(sql, key))
     }
 
     /// All rows in the order of their publication, without the bytes of small values.
@@ -103,45 +116,44 @@ impl Catalog {
 
     /// One thing a row; an error if there are not as many as there should be.
     fn list<T>(&self, sql: &str, read: impl Fn(&rusqlite::Row<'_>) -> Result<T>) -> Result<Vec<T>> {
-        let reader = self.reader();
-        // One snapshot for the rows and their number.
-        let snapshot = reader.unchecked_transaction().map_err(sql_error)?;
-        let mut statement = snapshot.prepare_cached(sql).map_err(sql_error)?;
-        let mut rows = statement.query([]).map_err(sql_error)?;
-        let mut things = Vec::new();
-        while let Some(row) = rows.next().map_err(sql_error)? {
-            things.push(read(row)?);
-        }
-        if things.len() as u64 != totals(&snapshot)?.0 {
-            return Err(Error::damaged("the catalog's list of values is not complete"));
-        }
-        Ok(things)
+        self.read(|snapshot| {
+            let mut statement = snapshot.prepare_cached(sql).map_err(sql_error)?;
+            let mut rows = statement.query([]).map_err(sql_error)?;
+            let mut things = Vec::new();
+            while let Some(row) = rows.next().map_err(sql_error)? {
+                things.push(read(row)?);
+            }
+            if things.len() as u64 != totals(snapshot)?.0 {
+                return Err(Error::damaged("the catalog's list of values is not complete"));
+            }
+            Ok(things)
+        })
     }
 
     /// How many values there are, and the bytes that they take on disk.
     pub(crate) fn totals(&self) -> Result<(u64, u64)> {
-        totals(&self.reader())
+        self.read_one(totals)
     }
 
     /// How many keys there are, these included.
     pub(crate) fn len_with(&self, keys: &[Key]) -> Result<u64> {
-        let reader = self.reader();
-        // One snapshot for the count and the look-ups.
-        let snapshot = reader.unchecked_transaction().map_err(sql_error)?;
-        let (mut len, _) = totals(&snapshot)?;
-        for key in keys {
-            len += u64::from(version(&snapshot, key)?.is_none());
-        }
-        Ok(len)
+        self.read(|snapshot| {
+            let (mut len, _) = totals(snapshot)?;
+            for key in keys {
+                len += u64::from(version(snapshot, key)?.is_none());
+            }
+            Ok(len)
+        })
     }
 
     /// When the latest value was written.
     pub(crate) fn last_created_ns(&self) -> Result<i64> {
         let sql = "SELECT created_ns FROM entries ORDER BY version DESC LIMIT 1";
-        let reader = self.reader();
-        let mut statement = reader.prepare(sql).map_err(sql_error)?;
-        let mut rows = statement.query([]).map_err(sql_error)?;
-        rows.next().map_err(sql_error)?.map_or(Ok(0), |row| row.get(0).map_err(sql_error))
+        self.read_one(|connection| {
+            let mut statement = connection.prepare(sql).map_err(sql_error)?;
+            let mut rows = statement.query([]).map_err(sql_error)?;
+            rows.next().map_err(sql_error)?.map_or(Ok(0), |row| row.get(0).map_err(sql_error))
+        })
     }
 }
 

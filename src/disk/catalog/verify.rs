@@ -15,56 +15,65 @@ const FINDINGS: i64 = 5;
 impl Catalog {
     /// What is wrong with the catalog as a whole: its pages, its indexes, its sums.
     pub(crate) fn problems(&self) -> Result<Vec<String>> {
-        let reader = self.reader();
-        let snapshot = reader.unchecked_transaction().map_err(sql_error)?;
-        let mut problems = Vec::new();
-        let mut check = snapshot.prepare(&format!("PRAGMA integrity_check({FINDINGS})")).map_err(sql_error)?;
-        let mut findings = check.query([]).map_err(sql_error)?;
-        while let Some(finding) = findings.next().map_err(sql_error)? {
-            let finding: String = finding.get(0).map_err(sql_error)?;
-            if finding != "ok" {
-                problems.push(finding.trim().to_owned());
-            }
-        }
-        let sums = "SELECT count(*), coalesce(sum(stored_bytes), 0), count(DISTINCT key), coalesce(max(version), 0) FROM entries";
-        let counted = snapshot.query_row(sums, [], |row| {
-            Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get::<_, i64>(2)?, row.get::<_, i64>(3)?))
-        });
-        let stated = snapshot.query_row("SELECT live, stored, synced FROM state WHERE id = 1", [], |row| {
-            Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get::<_, i64>(2)?))
-        });
-        let last = super::write::sequence(&snapshot);
-        let ((count, stored, keys, newest), (live, sum, synced), last) =
-            (counted.map_err(sql_error)?, stated.map_err(sql_error)?, last.map_err(sql_error)?);
-        if (count, stored) != (live, sum) {
-            problems.push(format!("there are {count} rows of {stored} bytes, and there should be {live} of {sum}"));
-        }
-        if keys != count {
-            problems.push(format!("{count} rows have {keys} keys"));
-        }
-        if newest > last || synced > last {
-            problems.push(format!("the last version is {last}, and there are later ones"));
-        }
-        Ok(problems)
+        self.read(|snapshot| {
+            let mut problems = integrity(snapshot).map_err(sql_error)?;
+            problems.extend(sums(snapshot).map_err(sql_error)?);
+            Ok(problems)
+        })
     }
 
     /// Reads every row with the bytes of small values, in the order of their publication. Gives how many rows do not match
     /// their checksums.
     pub(crate) fn each_row(&self, mut visit: impl FnMut(Row)) -> Result<u64> {
-        let reader = self.reader();
-        let sql = format!("SELECT {COLUMNS}, inline FROM entries ORDER BY version");
-        let mut rows = reader.prepare(&sql).map_err(sql_error)?;
-        let mut rows = rows.query([]).map_err(sql_error)?;
-        let mut broken = 0;
-        while let Some(row) = rows.next().map_err(sql_error)? {
-            match Row::parse(row, None, true) {
-                Ok(row) => visit(row),
-                Err(error) if error.kind() == ErrorKind::Damaged => broken += 1,
-                Err(error) => return Err(error),
+        self.read(|snapshot| {
+            let sql = format!("SELECT {COLUMNS}, inline FROM entries ORDER BY version");
+            let mut rows = snapshot.prepare(&sql).map_err(sql_error)?;
+            let mut rows = rows.query([]).map_err(sql_error)?;
+            let mut broken = 0;
+            while let Some(row) = rows.next().map_err(sql_error)? {
+                match Row::parse(row, None, true) {
+                    Ok(row) => visit(row),
+                    Err(error) if error.kind() == ErrorKind::Damaged => broken += 1,
+                    Err(error) => return Err(error),
+                }
             }
-        }
-        Ok(broken)
+            Ok(broken)
+        })
     }
+}
+
+/// What SQLite finds wrong with its pages and indexes.
+fn integrity(sql: &Connection) -> rusqlite::Result<Vec<String>> {
+    let mut check = sql.prepare(&format!("PRAGMA integrity_check({FINDINGS})"))?;
+    let findings = check.query_map([], |row| row.get::<_, String>(0))?;
+    let findings = findings.collect::<rusqlite::Result<Vec<_>>>()?;
+    Ok(findings.into_iter().map(|finding| finding.trim().to_owned()).filter(|finding| finding != "ok").collect())
+}
+
+/// What does not add up.
+fn sums(sql: &Connection) -> rusqlite::Result<Vec<String>> {
+    let numbers = |query: &str| {
+        sql.query_row(query, [], |row| Ok([0, 1, 2, 3].map(|at| row.get::<_, i64>(at))))?
+            .into_iter()
+            .collect::<rusqlite::Result<Vec<i64>>>()
+    };
+    let rows = numbers(
+        "SELECT count(*), coalesce(sum(stored_bytes), 0), count(DISTINCT key), coalesce(max(version), 0) FROM entries",
+    )?;
+    let state = numbers("SELECT live, stored, synced, 0 FROM state WHERE id = 1")?;
+    let last = super::write::sequence(sql)?;
+    let mut problems = Vec::new();
+    if rows[..2] != state[..2] {
+        let ([count, bytes], [live, stored]) = ([rows[0], rows[1]], [state[0], state[1]]);
+        problems.push(format!("there are {count} rows of {bytes} bytes, and there should be {live} of {stored}"));
+    }
+    if rows[2] != rows[0] {
+        problems.push(format!("{} rows have {} keys", rows[0], rows[2]));
+    }
+    if rows[3].max(state[2]) > last {
+        problems.push(format!("the last version is {last}, and there are later ones"));
+    }
+    Ok(problems)
 }
 
 /// What can be read of a damaged catalog: rows that match their checksums. Each is found by its number, which is

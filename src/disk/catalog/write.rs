@@ -85,14 +85,12 @@ impl Catalog {
 
     /// What is not known to be on the medium.
     pub(crate) fn unsynced(&self) -> Result<Unsynced> {
-        let reader = self.reader();
-        let snapshot = reader.unchecked_transaction().map_err(sql_error)?;
-        unsynced(&snapshot).map_err(sql_error)
+        self.read(|snapshot| unsynced(snapshot).map_err(sql_error))
     }
 
     /// The boot of the machine in which the catalog was last brought in order.
     pub(crate) fn boot(&self) -> Result<String> {
-        boot(&self.reader()).map_err(sql_error)
+        self.read_one(|sql| boot(sql).map_err(sql_error))
     }
 }
 

@@ -1,0 +1,6 @@
+//! The disk tier on a medium that fails, or that loses its power.
+
+mod faults;
+mod medium;
+mod power;
+mod sqlite;

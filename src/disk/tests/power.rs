@@ -1,0 +1,223 @@
+//! The power fails at every point of a busy life: the chest opens, what was synced is exact, all else is exact or absent.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::medium::{Event, Fault, Medium, Unsynced, cut};
+use super::sqlite::Watch;
+use crate::builder::{Builder, Durability};
+use crate::chest::Chest;
+use crate::error::{ErrorKind, Result};
+
+const EIO: i32 = 5;
+
+/// What the test did to the chest, as far as it matters afterwards.
+#[derive(Clone, Debug)]
+enum Step {
+    /// It is about to give a key this value, or none.
+    Change(u64, Option<u64>),
+    /// Everything before is durable.
+    Synced,
+}
+
+/// A life of a chest on a medium, and what was done.
+struct Life {
+    chest: Option<Chest>,
+    medium: Medium,
+    steps: Vec<Step>,
+}
+
+/// Of a value's number: small ones live in the catalog, others in files, some over several pages.
+fn value(key: u64, number: u64) -> Vec<u64> {
+    let len = [4, 40, 700, 2500][((key + number) % 4) as usize];
+    (0..len).map(|i| (number << 32 | key).wrapping_mul(2 * i + 1)).collect()
+}
+
+fn builder(durability: Durability) -> Builder {
+    Chest::builder().budget(20_000u64).inline_limit(400).durability(durability)
+}
+
+impl Life {
+    fn begin(root: &Path, durability: Durability, medium: Medium) -> Self {
+        let chest = builder(durability).open_on(root, Arc::new(medium.clone())).unwrap();
+        Self { chest: Some(chest), medium, steps: Vec::new() }
+    }
+
+    fn chest(&self) -> &Chest {
+        self.chest.as_ref().unwrap()
+    }
+
+    fn step(&mut self, step: Step) {
+        self.medium.mark(self.steps.len());
+        self.steps.push(step);
+    }
+
+    fn insert(&mut self, key: u64, number: u64) {
+        self.step(Step::Change(key, Some(number)));
+        self.chest().insert(key, value(key, number)).unwrap();
+    }
+
+    fn remove(&mut self, key: u64) {
+        self.step(Step::Change(key, None));
+        self.chest().remove(key).unwrap();
+    }
+
+    fn sync(&mut self) -> Result<()> {
+        self.chest().sync()?;
+        self.step(Step::Synced);
+        Ok(())
+    }
+
+    fn live(&mut self) {
+        for key in 0..6 {
+            self.insert(key, 1);
+        }
+        self.sync().unwrap();
+        // Replaced, removed and new values that nothing makes durable.
+        for key in [0, 1, 2] {
+            self.insert(key, 2);
+        }
+        self.chest().flush().unwrap();
+        self.remove(3);
+        self.insert(6, 1);
+        self.insert(1, 3);
+        self.chest().flush().unwrap();
+        self.step(Step::Change(4, Some(4)));
+        self.chest().update(4u64, |old: &mut Vec<u64>| *old = value(4, 4)).unwrap();
+        self.insert(5, 5);
+        self.sync().unwrap();
+        self.remove(0);
+        self.insert(0, 6);
+        self.insert(7, 1);
+        self.chest().flush().unwrap();
+        self.remove(7);
+        self.remove(6);
+        self.sync().unwrap();
+        self.insert(2, 7);
+        self.chest().flush().unwrap();
+    }
+}
+
+/// What may be under a key after the power failed: nothing is 0.
+fn allowed(steps: &[Step]) -> HashMap<u64, Vec<Option<u64>>> {
+    let mut allowed: HashMap<u64, Vec<Option<u64>>> = (0..8).map(|key| (key, vec![None])).collect();
+    for step in steps {
+        match step {
+            Step::Change(key, number) => allowed.get_mut(key).unwrap().push(*number),
+            // Only the latest is left.
+            Step::Synced => allowed.values_mut().for_each(|numbers| *numbers = vec![*numbers.last().unwrap()]),
+        }
+    }
+    allowed
+}
+
+/// Opens what a power cut left, and looks at everything.
+fn check(dir: &Path, steps: &[Step], what: &str) {
+    let allowed = allowed(steps);
+    let medium = Medium::of_boot(2);
+    // The real medium need not be waited for.
+    let _watch = Watch::begin(dir, &medium);
+    let chest = match builder(Durability::Eventual).open_on(dir, Arc::new(medium)) {
+        Ok(chest) => chest,
+        Err(error) => panic!("{what}: {error}"),
+    };
+    for (key, numbers) in &allowed {
+        let found = chest.find::<Vec<u64>>(*key).unwrap_or_else(|error| panic!("{what}: key {key}: {error}"));
+        let matches = |number: &Option<u64>| number.map(|number| value(*key, number)).as_ref() == found.as_deref();
+        assert!(
+            numbers.iter().any(matches),
+            "{what}: key {key} is none of {numbers:?}: {:?}",
+            found.map(|v| v[0] >> 32)
+        );
+    }
+    let keys = chest.keys().unwrap();
+    assert!(keys.iter().all(|key| allowed.contains_key(&key.to::<u64>().unwrap())), "{what}: {keys:?}");
+    // It goes on as if nothing had happened.
+    chest.insert("new", vec![1u64; 1000]).unwrap();
+    chest.sync().unwrap();
+    drop(chest);
+    let report = Chest::check(dir).run().unwrap();
+    assert!(report.is_healthy() && report.orphans.is_empty(), "{what}: {report}");
+}
+
+/// Lives a life on a watched medium, to the end of `live`. Gives what happened, and where.
+fn record(durability: Durability, live: impl FnOnce(&mut Life)) -> (Vec<Event>, Vec<Step>, PathBuf) {
+    let parent = tempfile::tempdir().unwrap();
+    let root = std::fs::canonicalize(parent.path()).unwrap().join("chest");
+    std::fs::create_dir(&root).unwrap();
+    let medium = Medium::of_boot(1);
+    let _watch = Watch::begin(&root, &medium);
+    let mut life = Life::begin(&root, durability, medium);
+    live(&mut life);
+    // Before the chest is closed, because that syncs.
+    (life.medium.events(), life.steps.clone(), root)
+}
+
+/// Cuts the power after each event. Gives how often.
+fn sweep(events: &[Event], steps: &[Step], root: &Path) -> usize {
+    let parent = tempfile::tempdir().unwrap();
+    let dir = std::fs::canonicalize(parent.path()).unwrap().join("after");
+    let mut known = 0;
+    let mut cuts = 0;
+    for at in 0..=events.len() {
+        if let Some(Event::Mark(mark)) = at.checked_sub(1).map(|last| &events[last]) {
+            known = mark + 1;
+        }
+        let seed = at as u64;
+        for unsynced in
+            [Unsynced::Dropped, Unsynced::Kept, Unsynced::Torn { page: 512, seed }, Unsynced::Torn { page: 4096, seed }]
+        {
+            cut(&events[..at], root, &dir, unsynced);
+            check(&dir, &steps[..known], &format!("after event {at} of {}, {unsynced:?}", events.len()));
+            std::fs::remove_dir_all(&dir).unwrap();
+            cuts += 1;
+        }
+    }
+    cuts
+}
+
+#[test]
+fn a_power_cut_at_any_point_costs_nothing_that_was_synced() {
+    for durability in [Durability::None, Durability::Immediate] {
+        let (events, steps, root) = record(durability, Life::live);
+        let cuts = sweep(&events, &steps, &root);
+        assert!(cuts > 500, "{cuts}");
+        println!("{durability:?}: {cuts} power cuts");
+    }
+}
+
+#[test]
+fn a_sync_that_fails_is_made_up_for_by_the_next_one() {
+    let syncs = |fail: u64| {
+        record(Durability::None, |life| {
+            for key in 0..4 {
+                life.insert(key, 1);
+            }
+            life.chest().flush().unwrap();
+            life.medium.fail(Fault::Error(EIO), fail, 1, true);
+            let failed = life.chest().sync();
+            let calls = life.medium.heal();
+            assert_eq!(failed.is_err(), fail < calls, "sync {fail} of {calls}: {failed:?}");
+            if let Err(error) = failed {
+                assert!(error.kind() == ErrorKind::Io && error.path().is_some(), "{error}");
+                life.medium.mark(usize::MAX - 1);
+            }
+            life.sync().unwrap();
+        })
+    };
+    let mut fail = 0;
+    loop {
+        let (events, steps, root) = syncs(fail);
+        let did_fail = events.iter().any(|event| matches!(event, Event::Mark(mark) if *mark == usize::MAX - 1));
+        let parent = tempfile::tempdir().unwrap();
+        let dir = parent.path().join("after");
+        cut(&events, &root, &dir, Unsynced::Dropped);
+        check(&dir, &steps, &format!("sync {fail} failed"));
+        if !did_fail {
+            break;
+        }
+        fail += 1;
+    }
+    assert!(fail >= 4, "two files, their folder and the catalog: {fail}");
+}
