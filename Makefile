@@ -1,4 +1,5 @@
-# `make demo` shows what icechest does on real data; `make test` runs every test. They share one build.
+# `make demo` shows what icechest does on real data; `make test` runs every test; `make torture` kills processes that use
+# one chest, a thousand times and more in ten minutes. They share one build.
 
 CARGO ?= cargo
 PYTHON ?= python3
@@ -6,13 +7,19 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 VENV := $(TARGET)/python
 REQUIREMENTS := tests/python/requirements.txt
 
-.PHONY: demo test build python lint clean
+.PHONY: demo test torture build python lint clean
 
 demo: build
 	$(TARGET)/debug/icechest demo --dir $(TARGET)/demo
 
 test: build python
 	ICECHEST_PYTHON="$(abspath $(VENV))/bin/python" $(CARGO) test --workspace
+	@# The other tests need threads of the system, so they do not run with this feature.
+	$(CARGO) test -p icechest --no-default-features --features model --target-dir $(TARGET)/core --lib store::model
+
+# One test after the other, so that each has the machine for itself; the output is for whoever watches.
+torture: build
+	ICECHEST_TORTURE_SECONDS=600 $(CARGO) test --workspace --test it torture::kills -- --nocapture --test-threads=1
 
 # All features and all targets at once: with other selections Cargo would compile polars a second time.
 build:

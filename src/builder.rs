@@ -199,7 +199,9 @@ impl Builder {
 
     fn disk_settings(&self) -> Result<DiskSettings> {
         let limit = match &self.max_disk {
-            Some((limit, when_full)) => Some(Limit { bytes: limit.bytes()?, evict: *when_full == WhenFull::Evict }),
+            Some((limit, when_full)) => {
+                Some(Limit { bytes: limit.bytes_on_disk()?, evict: *when_full == WhenFull::Evict })
+            }
             None => None,
         };
         let Self { inline_limit, compression, private, .. } = *self;

@@ -3,7 +3,6 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::thread::JoinHandle;
 
 use crate::builder::Builder;
 use crate::disk::check::Check;
@@ -13,6 +12,7 @@ use crate::info::{Info, Stats};
 use crate::key::Key;
 use crate::memory::Budget;
 use crate::store::Store;
+use crate::sync::thread::{self, JoinHandle};
 use crate::value::{IntoValue, Value};
 
 /// A dictionary that keeps what fits in memory and spills the rest to a directory.
@@ -46,7 +46,7 @@ use crate::value::{IntoValue, Value};
 ///
 /// Every method that reads or writes may fail as the disk may: with [`Io`](ErrorKind::Io), with
 /// [`Full`](ErrorKind::Full) when there is no room, with [`Busy`](ErrorKind::Busy) when another process holds the
-/// catalog for longer than 30 seconds, with [`Damaged`](ErrorKind::Damaged) when stored bytes fail their check. The
+/// catalog for longer than 30 seconds (the message names it), with [`Damaged`](ErrorKind::Damaged) when stored bytes fail their check. The
 /// methods list what else can happen.
 #[derive(Clone)]
 pub struct Chest {
@@ -93,11 +93,13 @@ impl Drop for Closer {
 impl Chest {
     /// Opens the chest in `dir`, or makes one there if the directory is empty or does not exist.
     ///
-    /// Opening reads no values, so it takes milliseconds, however many there are.
+    /// Opening reads no values, so it takes milliseconds, however many there are; except after a restart of the machine,
+    /// when it verifies those that were not durable before.
     ///
     /// # Errors
     /// [`Invalid`](ErrorKind::Invalid) when the directory holds something else, [`Unsupported`](ErrorKind::Unsupported)
-    /// when a newer version made it, [`Damaged`](ErrorKind::Damaged) when its catalog is missing or destroyed.
+    /// when a newer version made it or when it is on a network file system, [`Damaged`](ErrorKind::Damaged) when its
+    /// catalog is missing or destroyed: then [`check`](Self::check) can make it again.
     pub fn open(dir: impl AsRef<Path>) -> Result<Self> {
         Self::builder().open(dir)
     }
@@ -147,7 +149,7 @@ impl Chest {
             None
         } else {
             let store = store.clone();
-            let thread = std::thread::Builder::new().name("icechest-writer".to_owned());
+            let thread = thread::Builder::new().name("icechest-writer".to_owned());
             let writer = thread.spawn(move || store.write_behind());
             Some(writer.map_err(|error| Error::io("cannot start the background writer", error))?)
         };
@@ -276,7 +278,7 @@ impl Chest {
         self.store()?.contains(&key.into())
     }
 
-    /// How many values there are, in memory and on disk. Takes time in proportion to them, about 10 ns each.
+    /// How many values there are, in memory and on disk. Takes time in proportion to those that are not published yet.
     pub fn len(&self) -> Result<u64> {
         self.store()?.len()
     }

@@ -150,6 +150,11 @@ impl Error {
         }
     }
 
+    /// What caused this, without key and path; if nothing did, what happened.
+    pub(crate) fn cause(&self) -> String {
+        self.0.source.as_ref().map_or_else(|| self.0.message.clone(), ToString::to_string)
+    }
+
     /// What this error asks of its reader.
     pub fn kind(&self) -> ErrorKind {
         self.0.kind

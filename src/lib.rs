@@ -24,17 +24,27 @@
 //! - [`Key`]: what names a value; [`Digest`]: keys by the content of files and folders.
 //! - [`Value`] and [`Plain`]: what can be stored, and how to add types of your own.
 //! - [`Policy`] and [`Budget`]: what stays in memory, and how much.
+//! - [`Durability`], [`Chest::check`]: crashes, power cuts and damage.
 //! - [`Error`]: what went wrong, and what to do.
 //!
 //! # Guarantees
 //!
 //! Strong, that is, they hold whenever a call has returned:
-//! - A value that was inserted is there until it is removed. When it cannot be written it stays in memory.
+//! - A value that was inserted is there until it is removed, or evicted by a [limit](Builder::max_disk). When it cannot
+//!   be written it stays in memory.
 //! - What `get` returns is what was inserted last in this process, or published last by any. Stored bytes are verified
-//!   by a 128-bit checksum before they are decoded.
+//!   by a 128-bit checksum before they are decoded. Any other change to a file is an error of kind
+//!   [`Damaged`](ErrorKind::Damaged), for the keys concerned alone; [`Chest::check`] finds and repairs it.
+//! - After [`flush`](Chest::flush) a value survives the death of the process, after [`sync`](Chest::sync) a power cut.
 //!
 //! Eventual:
 //! - Other processes see a value once it is published: in moments, or when [`flush`](Chest::flush) returns.
+//! - It is durable some seconds later, or as [`Durability`] says.
+//! - Disk space of values that were replaced or removed after they were durable is free with the next sync: after 5
+//!   seconds by default, and as soon as they take 64 MiB.
+//!
+//! A chest lives on a local disk; network file systems are refused. It is not usable in a forked child, which gets an
+//! error and opens it again.
 //!
 //! Memory beyond the budget: values that you hold and that do not fit; for each thread that reads or writes a file, up
 //! to 20 MiB of buffers, and the row group of a frame that is being written (16 to 32 MiB); the catalog's caches of 2 MiB
@@ -55,6 +65,7 @@ mod info;
 mod key;
 mod memory;
 mod store;
+mod sync;
 mod value;
 
 pub use builder::{Builder, Durability, WhenFull};

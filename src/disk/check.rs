@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::catalog::Row;
-use super::{CATALOG, Disk, DiskSettings, FOLDERS, LOCKS, MANIFEST, Os, TMP, VALUES, label, rebuild, session};
+use super::{CATALOG, Disk, DiskSettings, FOLDERS, LOCKS, MANIFEST, Os, Storage, TMP, VALUES, label, rebuild, session};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{Compression, checksum};
 use crate::key::Key;
@@ -73,7 +73,7 @@ pub struct Damage {
 #[non_exhaustive]
 #[derive(Clone, Debug, Default)]
 pub struct Report {
-    /// Values in the chest, the damaged ones included.
+    /// Values in the chest, the damaged ones included; if the catalog is lost, those that can be saved.
     pub values: u64,
     /// Bytes of them on disk.
     pub bytes: u64,
@@ -85,6 +85,9 @@ pub struct Report {
     pub orphan_bytes: u64,
     /// Files in the chest's folders that are not the chest's. They are left alone.
     pub foreign: Vec<String>,
+    /// Sound files that a new catalog does not name, because another file of their key is newer. They are moved to
+    /// `quarantine/`.
+    pub set_aside: Vec<String>,
     /// Whether this was a repair.
     pub is_repaired: bool,
     /// How many values a new catalog has, if a repair had to make one.
@@ -120,6 +123,9 @@ impl fmt::Display for Report {
         }
         for foreign in &self.foreign {
             writeln!(f, "foreign: {foreign} is not of this chest")?;
+        }
+        for file in &self.set_aside {
+            writeln!(f, "set aside: {file}, of a value that was replaced or removed, is now in quarantine/")?;
         }
         if let Some(values) = self.rebuilt {
             writeln!(f, "rebuilt: the catalog has {values} values; the old one is in quarantine")?;
@@ -169,17 +175,17 @@ impl<'a> Check<'a> {
     pub fn run(mut self) -> Result<Report> {
         let root = fs::canonicalize(&self.dir)
             .map_err(|error| Error::io("cannot open the directory", error).with_path(&self.dir))?;
-        if ![MANIFEST, CATALOG, VALUES].iter().any(|name| root.join(name).exists()) {
+        if !is_chest(&root) {
             return Err(Error::invalid("the directory is not a chest").with_path(&root));
         }
         let mut report = Report { is_repaired: self.repair, ..Report::default() };
-        let frame = self.check_frame(&root, &mut report)?;
-        let opened = if frame { open(&root) } else { Err(Error::damaged("parts of the chest are missing")) };
-        match opened {
+        let has_folders = self.check_folders(&root, &mut report)?;
+        self.check_manifest(&root, &mut report)?;
+        match open(&root) {
             Ok(disk) => self.check_values(disk, report),
             Err(error) if error.kind() == ErrorKind::Damaged => {
-                if frame {
-                    report.add(None, CATALOG, error);
+                if has_folders {
+                    report.add(None, CATALOG, error.cause());
                 }
                 rebuild::rebuild(&root, self.repair, report, &mut *self.on_progress)
             }
@@ -187,41 +193,49 @@ impl<'a> Check<'a> {
         }
     }
 
-    /// The manifest and the folders. Tells whether they are there, perhaps after a repair.
-    fn check_frame(&self, root: &Path, report: &mut Report) -> Result<bool> {
+    /// Tells whether nothing stands in the place of the folders, perhaps after a repair.
+    fn check_folders(&self, root: &Path, report: &mut Report) -> Result<bool> {
         let storage = Os { private: true };
-        let is_there = match super::read_manifest(root) {
-            Ok(is_there) => is_there,
-            Err(error) if error.kind() == ErrorKind::Damaged => false,
-            Err(error) => return Err(error),
-        };
-        if !is_there {
-            report.add(None, MANIFEST, "the chest's format file is missing or damaged").is_saved = self.repair;
-            if self.repair {
-                super::write_manifest(root, &storage)
-                    .map_err(|error| Error::io("cannot write", error).with_path(&root.join(MANIFEST)))?;
-            }
-        }
-        let mut is_whole = is_there || self.repair;
+        let mut has_folders = true;
         for name in FOLDERS {
             let path = root.join(name);
-            // One that is missing is made by whoever opens the chest.
             if fs::symlink_metadata(&path).is_ok_and(|meta| !meta.is_dir()) {
-                report.add(None, name, "something else is in the place of a folder").is_saved = self.repair;
-                is_whole &= self.repair;
+                let damage = report.add(None, name, "something else is in the place of a folder");
+                has_folders &= self.repair;
                 if self.repair {
-                    super::quarantine(root, &path, &storage)?;
+                    let place = super::quarantine(root, &path, &storage)?;
+                    damage.quarantined = place.map(|place| relative(root, &place));
                 }
             }
+            if self.repair {
+                let fail = |error| Error::io("cannot make the folder", error).with_path(&path);
+                storage.create_dir(&path).map_err(fail)?;
+            }
         }
-        Ok(is_whole)
+        Ok(has_folders)
+    }
+
+    fn check_manifest(&self, root: &Path, report: &mut Report) -> Result<()> {
+        match super::read_manifest(root) {
+            Ok(true) => return Ok(()),
+            Err(error) if error.kind() != ErrorKind::Damaged => return Err(error),
+            Ok(false) | Err(_) => {}
+        }
+        report.add(None, MANIFEST, "the chest's format file is missing or damaged").is_saved = self.repair;
+        if self.repair {
+            let path = root.join(MANIFEST);
+            super::quarantine(root, &path, &Os { private: true })?;
+            super::write_manifest(root, &Os { private: true })
+                .map_err(|error| Error::io("cannot write the chest's format file", error).with_path(&path))?;
+        }
+        Ok(())
     }
 
     fn check_values(mut self, disk: Disk, mut report: Report) -> Result<Report> {
         let (disk, mut report, rows) = match self.rows(&disk, &mut report) {
             Ok(rows) => (disk, report, rows),
             Err(error) if error.kind() == ErrorKind::Damaged => {
-                report.add(None, CATALOG, error);
+                report.add(None, CATALOG, error.plain());
                 let root = disk.root().to_owned();
                 drop(disk);
                 return rebuild::rebuild(&root, self.repair, report, &mut *self.on_progress);
@@ -236,9 +250,10 @@ impl<'a> Check<'a> {
         report.values = progress.of_values;
         report.bytes = progress.of_bytes;
         for row in &rows {
-            self.check_value(&disk, row, &mut report)?;
+            let before = progress.bytes;
+            self.check_value(&disk, row, &mut report, &mut progress)?;
             progress.values += 1;
-            progress.bytes += row.stored_bytes;
+            progress.bytes = before + row.stored_bytes;
             (self.on_progress)(&progress);
         }
         if self.repair {
@@ -249,19 +264,31 @@ impl<'a> Check<'a> {
 
     /// The catalog's rows, after what dead processes left was told, and removed in a repair.
     fn rows(&self, disk: &Disk, report: &mut Report) -> Result<Vec<Row>> {
-        let rows = catalog_rows(disk)?;
+        let mut damaged = Vec::new();
+        let mut rows = catalog_rows(disk, report, &mut damaged)?;
         check_files(disk, report)?;
-        if !self.repair {
-            return Ok(rows);
+        if self.repair {
+            disk.recover()?;
+            disk.clean_up()?;
+            rows = catalog_rows(disk, &mut Report::default(), &mut Vec::new())?;
         }
-        disk.recover()?;
-        disk.clean_up()?;
-        catalog_rows(disk)
+        for row in damaged {
+            let damage = report.add(Some(row.key), CATALOG, "the bytes of the value do not match their checksum");
+            if self.repair {
+                disk.discard_row(row.version)?;
+                let place = disk.quarantine_bytes(row.version, &row.inline.unwrap_or_default())?;
+                damage.quarantined = Some(relative(disk.root(), &place));
+            }
+        }
+        Ok(rows)
     }
 
-    fn check_value(&self, disk: &Disk, row: &Row, report: &mut Report) -> Result<()> {
+    fn check_value(&mut self, disk: &Disk, row: &Row, report: &mut Report, progress: &mut Progress) -> Result<()> {
         let Some(name) = &row.file else { return Ok(()) };
-        let verified = verify(disk, row);
+        let verified = verify(disk, row, |bytes| {
+            progress.bytes += bytes;
+            (self.on_progress)(progress);
+        });
         let Err(problem) = verified.and_then(|()| check_label(disk, row, name)) else { return Ok(()) };
         if disk.catalog().version(&row.key)? != Some(row.version) {
             // It was replaced or removed meanwhile.
@@ -273,22 +300,34 @@ impl<'a> Check<'a> {
         let what = if problem.is_missing_file() { "the file is missing".to_owned() } else { problem.plain() };
         let damage = report.add(Some(row.key.clone()), name, what);
         // If only the label is damaged, a new file gets a new one.
-        damage.is_saved = self.repair && verify(disk, row).is_ok();
+        damage.is_saved = self.repair && verify(disk, row, |_| {}).is_ok();
         if damage.is_saved {
             return disk.write_again(row.version);
         }
         if self.repair {
             disk.discard_row(row.version)?;
-            let place = disk.quarantine(&disk.value_path(name)?)?;
-            damage.quarantined = place.map(|place| relative(disk.root(), &place));
+            // A row may name what is no file of a value; that is nobody's to move.
+            if let Ok(path) = disk.value_path(name) {
+                damage.quarantined = disk.quarantine(&path)?.map(|place| relative(disk.root(), &place));
+            }
         }
         Ok(())
     }
 }
 
 /// Verifies a value's stored bytes.
-fn verify(disk: &Disk, row: &Row) -> Result<()> {
-    Ok(disk.payload(row.clone())?.verify()?)
+fn verify(disk: &Disk, row: &Row, on_bytes: impl FnMut(u64)) -> Result<()> {
+    Ok(disk.payload(row.clone())?.verify(on_bytes)?)
+}
+
+/// Whether there is a chest, or what is left of one.
+fn is_chest(root: &Path) -> bool {
+    let has_label = |name: String| {
+        let file = Os { private: true }.open(&root.join(VALUES).join(name));
+        file.is_ok_and(|file| label::read(&*file).is_ok())
+    };
+    [MANIFEST, CATALOG].iter().any(|name| root.join(name).exists())
+        || Os { private: true }.list(&root.join(VALUES)).is_ok_and(|names| names.into_iter().any(has_label))
 }
 
 /// Opens a directory as it is: what dead processes left stays, to be told.
@@ -297,23 +336,28 @@ fn open(root: &Path) -> Result<Disk> {
     Disk::open_as_it_is(root.to_owned(), settings, Arc::new(Os { private: true }))
 }
 
-/// All rows, without the bytes of small values, which are verified on the way.
-fn catalog_rows(disk: &Disk) -> Result<Vec<Row>> {
+/// All rows, without the bytes of small values, which are verified on the way; those of which do not match go to
+/// `damaged`.
+fn catalog_rows(disk: &Disk, report: &mut Report, damaged: &mut Vec<Row>) -> Result<Vec<Row>> {
     let problems = disk.catalog().problems()?;
     if !problems.is_empty() {
         return Err(Error::damaged(problems.join("; ")));
     }
     let mut rows = Vec::new();
-    let mut senseless = 0;
-    let broken = disk.catalog().each_row(|mut row| match (&row.file, row.inline.take()) {
-        (None, Some(bytes)) if checksum(&bytes) == *row.checksums => rows.push(row),
-        (Some(_), None) => rows.push(row),
-        _ => senseless += 1,
-    })? + senseless;
-    match broken {
-        0 => Ok(rows),
-        _ => Err(Error::damaged(format!("{broken} rows do not match their checksums"))),
+    let broken = disk.catalog().each_row(|mut row| match &row.inline {
+        Some(bytes) if row.file.is_none() && checksum(bytes) != *row.checksums => damaged.push(row),
+        _ => {
+            row.inline = None;
+            rows.push(row);
+        }
+    })?;
+    if broken.is_empty() {
+        return Ok(rows);
     }
+    for key in broken.iter().flatten() {
+        report.add(Some(key.clone()), CATALOG, "the row of the value does not match its checksum");
+    }
+    Err(Error::damaged(format!("rows that do not match their checksums: {}", broken.len())))
 }
 
 /// Whether the file says of itself what the catalog says of it.

@@ -219,7 +219,8 @@ impl Disk {
 impl Drop for Disk {
     fn drop(&mut self) {
         // A draft whose writing failed may have stayed because removing it failed too.
-        let is_ours = |name: &String| name.starts_with(self.session.name());
+        let session = self.session.name();
+        let is_ours = |name: &String| name.starts_with(&session);
         if self.storage.list(&self.root.join(TMP)).is_ok_and(|names| names.iter().any(is_ours)) {
             self.session.leaves_files();
         }
@@ -253,23 +254,31 @@ fn open_catalog(root: &Path, storage: &dyn Storage) -> Result<Catalog> {
         retry(|| storage.create_dir(&path))
             .map_err(|error| Error::io("cannot make the folder", error).with_path(&path))?;
     }
-    for name in ["", "-wal", "-shm"] {
-        let path = root.join(format!("{CATALOG}{name}"));
-        if fs::symlink_metadata(&path).is_ok_and(|meta| !meta.is_file()) {
-            return Err(Error::damaged("the catalog is not a regular file").with_path(&path));
-        }
-    }
+    refuse_links(root)?;
     let hint = "icechest check --repair makes it from the value files";
     if !path.exists() {
         return Err(Error::damaged(format!("the chest's catalog is missing; {hint}")).with_path(&path));
     }
     Catalog::open(&path, true).map_err(|error| {
         match error.kind() {
-            ErrorKind::Damaged => Error::damaged(format!("the chest's catalog is damaged; {hint}")).with_source(error),
+            ErrorKind::Damaged => {
+                Error::damaged(format!("the chest's catalog is damaged; {hint}")).with_source(error.plain())
+            }
             _ => error,
         }
         .with_path(&path)
     })
+}
+
+/// The catalog must not lead out of the chest.
+fn refuse_links(root: &Path) -> Result<()> {
+    for name in ["", "-wal", "-shm"] {
+        let path = root.join(format!("{CATALOG}{name}"));
+        if fs::symlink_metadata(&path).is_ok_and(|meta| !meta.is_file()) {
+            return Err(Error::damaged("the catalog is not a regular file").with_path(&path));
+        }
+    }
+    Ok(())
 }
 
 /// Makes a chest; several processes may do so at once. The manifest comes last: with it the chest is complete.
@@ -284,8 +293,9 @@ fn create(root: &Path, durable: bool, private: bool, storage: &dyn Storage) -> R
             return Err(Error::invalid(message).with_path(root));
         }
     }
-    let is_left = |name: &str| fs::read_dir(root.join(name)).is_ok_and(|mut entries| entries.next().is_some());
-    if durable && is_left(VALUES) {
+    let has_values = fs::read_dir(root.join(VALUES)).is_ok_and(|mut entries| entries.next().is_some());
+    // Another process may have made the chest since, and filled it.
+    if durable && has_values && !read_manifest(root)? {
         let message =
             "the chest's format file is missing, but there are values; icechest check --repair makes it again";
         return Err(Error::damaged(message).with_path(&root.join(MANIFEST)));
@@ -294,16 +304,17 @@ fn create(root: &Path, durable: bool, private: bool, storage: &dyn Storage) -> R
         let path = root.join(folder);
         storage.create_dir(&path).map_err(|error| io(&path, error))?;
     }
+    refuse_links(root)?;
     let path = root.join(CATALOG);
     let make = || {
         make_catalog(&path, private).map_err(|error| io(&path, error))?;
         Catalog::create(&path, durable, &storage.boot()).map_err(|error| error.with_path(&path))
     };
     let catalog = match make() {
-        // A power cut took a part of it when it was made the first time; it never had a value.
+        // A power cut took a part of it when it was made the first time.
         Err(error) if durable && error.kind() == ErrorKind::Damaged => {
             for name in ["", "-wal", "-shm"] {
-                let _ = fs::remove_file(root.join(format!("{CATALOG}{name}")));
+                quarantine(root, &root.join(format!("{CATALOG}{name}")), storage)?;
             }
             make()?
         }
@@ -329,6 +340,9 @@ fn quarantine(root: &Path, path: &Path, storage: &dyn Storage) -> Result<Option<
     let dir = root.join(QUARANTINE);
     let io = |error| Error::io("cannot move a damaged file to the quarantine", error).with_path(path);
     retry(|| storage.create_dir(&dir)).map_err(io)?;
+    if fs::symlink_metadata(&dir).is_ok_and(|meta| !meta.is_dir()) {
+        return Err(Error::damaged("something else is in the place of the quarantine folder").with_path(&dir));
+    }
     let Some(name) = path.file_name() else { return Ok(None) };
     let mut target = dir.join(name);
     let mut copy = 1;
@@ -345,15 +359,21 @@ fn quarantine(root: &Path, path: &Path, storage: &dyn Storage) -> Result<Option<
 
 fn write_manifest(root: &Path, storage: &dyn Storage) -> std::io::Result<()> {
     let manifest = format!("{}\n", json!({"format": "icechest", "version": FORMAT_VERSION}));
-    let temporary = root.join(TMP).join(Session::alone().unique());
-    let file = retry(|| storage.create(&temporary))?;
-    let done = write_all_at(&*file, manifest.as_bytes(), 0)
-        .and_then(|()| retry(|| storage.sync(&temporary)))
-        .and_then(|()| retry(|| storage.rename(&temporary, &root.join(MANIFEST))));
-    if done.is_err() {
-        let _ = storage.remove(&temporary);
-    }
-    done
+    let write = || {
+        let temporary = root.join(TMP).join(Session::alone().unique()?);
+        let file = retry(|| storage.create(&temporary))?;
+        let done = write_all_at(&*file, manifest.as_bytes(), 0)
+            .and_then(|()| retry(|| storage.sync(&temporary)))
+            .and_then(|()| retry(|| storage.rename(&temporary, &root.join(MANIFEST))));
+        if done.is_err() {
+            let _ = storage.remove(&temporary);
+        }
+        done
+    };
+    // Nobody knows that the temporary file is ours: whoever cleans up may take it away.
+    let is_taken =
+        |done: &std::io::Result<()>| matches!(done, Err(error) if error.kind() == std::io::ErrorKind::NotFound);
+    (0..10).map(|_| write()).find(|done| !is_taken(done)).unwrap_or_else(write)
 }
 
 /// Makes an empty file for SQLite, which would make one that others can read. Its log gets the same mode.

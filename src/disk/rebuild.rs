@@ -1,7 +1,7 @@
 //! A new catalog in place of one that is lost or destroyed: from what can be read of it, and from the value files, each
 //! of which says whose value it is.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::path::Path;
 
@@ -49,8 +49,12 @@ pub(super) fn rebuild(
             return Ok(report);
         }
     }
-    let saved = if catalog.exists() { salvage(&catalog).unwrap_or_default() } else { Vec::new() };
+    let saved = match catalog.exists().then(|| salvage(&catalog)) {
+        Some(Err(error)) if error.kind() != ErrorKind::Damaged => return Err(error.with_path(&catalog)),
+        saved => saved.and_then(Result::ok).unwrap_or_default(),
+    };
     let found = read_files(root, repair, &mut report, on_progress)?;
+    report_missing(&saved, &found, &mut report);
     let (rows, rest) = choose(saved, found);
     report.values = rows.len() as u64;
     report.bytes = rows.iter().map(|row| row.stored_bytes).sum();
@@ -59,16 +63,20 @@ pub(super) fn rebuild(
     }
     make(root, &rows, &storage)?;
     for name in [CATALOG.to_owned(), format!("{CATALOG}-wal"), format!("{CATALOG}-shm")] {
-        if let Some(place) = quarantine(root, &root.join(&name), &storage)?
-            && let Some(damage) = report.damaged.iter_mut().find(|damage| damage.file == name)
-        {
-            damage.quarantined = Some(relative(root, &place));
+        let place = quarantine(root, &root.join(&name), &storage)?;
+        for damage in report.damaged.iter_mut().filter(|damage| damage.file == name && damage.key.is_none()) {
+            damage.quarantined = place.as_ref().map(|place| relative(root, place));
         }
     }
     fs::rename(root.join(REBUILT), &catalog).map_err(io)?;
     storage.sync(root).map_err(io)?;
     for name in rest {
         quarantine(root, &values::value_path(root, &name)?, &storage)?;
+        report.set_aside.push(name);
+    }
+    let keys: HashSet<&Key> = rows.iter().map(|row| &row.key).collect();
+    for damage in &mut report.damaged {
+        damage.is_saved |= damage.key.as_ref().is_some_and(|key| keys.contains(key));
     }
     report.rebuilt = Some(rows.len() as u64);
     Ok(report)
@@ -97,6 +105,7 @@ fn read_files(
         progress.bytes += size(&path);
         if name.split('.').rev().find_map(session::maker).is_none() {
             report.foreign.push(file);
+            on_progress(&progress);
             continue;
         }
         let mut told = None;
@@ -116,6 +125,17 @@ fn size(path: &Path) -> u64 {
     fs::symlink_metadata(path).map_or(0, |meta| meta.len())
 }
 
+/// Tells values whose row can be read but whose file is gone.
+fn report_missing(saved: &[Row], found: &[Found], report: &mut Report) {
+    let there: HashSet<&str> = found.iter().filter_map(|found| found.row.file.as_deref()).collect();
+    let told: HashSet<String> = report.damaged.iter().map(|damage| damage.file.clone()).collect();
+    for row in saved {
+        if let Some(file) = row.file.as_deref().filter(|file| !there.contains(file) && !told.contains(*file)) {
+            report.add(Some(row.key.clone()), file, "the file is missing");
+        }
+    }
+}
+
 /// A value file with a label.
 struct Found {
     row: Row,
@@ -128,7 +148,7 @@ fn read_file(path: &Path, storage: &dyn Storage, told: &mut Option<Row>) -> Resu
     let file = storage.open(path).map_err(|error| Error::io("cannot open the file", error))?;
     let row = told.insert(label::read(&*file)?);
     let label_len = row.stored_bytes - row.payload;
-    Payload::file(file, row.payload, row.label_at, label_len, row.checksums.clone())?.verify()?;
+    Payload::file(file, row.payload, row.label_at, label_len, row.checksums.clone())?.verify(|_| {})?;
     Ok(())
 }
 

@@ -7,6 +7,7 @@ use std::hash::{BuildHasher, Hasher};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 /// The ending of lock files.
 const LOCK: &str = "lock";
@@ -17,16 +18,18 @@ const DIGITS: usize = 12;
 /// One opening of a chest. The names of files that it makes begin with its own name, so that files of a dead session are
 /// known.
 pub(crate) struct Session {
-    name: String,
+    name: Mutex<String>,
     files: AtomicU64,
-    /// None in a temporary chest, which is nobody else's.
-    lock: Option<Lock>,
+    /// Where the lock file goes; none in a temporary chest, which is nobody else's.
+    dir: Option<PathBuf>,
+    private: bool,
+    lock: Mutex<Option<Lock>>,
+    /// Whether the next open should clean up after this session as after a dead one.
+    leaves_files: AtomicBool,
 }
 
 struct Lock {
     path: PathBuf,
-    /// Whether the next open should clean up after this session as after a dead one.
-    leaves_files: AtomicBool,
     _file: File,
 }
 
@@ -40,53 +43,80 @@ pub(crate) struct Dead {
 impl Session {
     /// A session of a chest that only this process knows.
     pub(crate) fn alone() -> Self {
-        Self { name: new_name(), files: AtomicU64::new(0), lock: None }
+        Self::new(None, true)
     }
 
-    /// Begins a session, told to others by a lock file in `dir`.
+    fn new(dir: Option<PathBuf>, private: bool) -> Self {
+        Self {
+            name: Mutex::new(new_name()),
+            files: AtomicU64::new(0),
+            dir,
+            private,
+            lock: Mutex::default(),
+            leaves_files: AtomicBool::new(false),
+        }
+    }
+
+    /// Begins a session, told to others by a lock file in `dir`. On a full disk that waits for the first file.
     pub(crate) fn begin(dir: &Path, private: bool) -> io::Result<Self> {
-        // Somebody who cleans up may come between making a file and locking it; then another one is made.
+        let session = Self::new(Some(dir.to_owned()), private);
+        match session.lock(dir) {
+            Err(error) if is_full(&error) => Ok(session),
+            locked => locked.map(|()| session),
+        }
+    }
+
+    fn lock(&self, dir: &Path) -> io::Result<()> {
+        let mut lock = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        // Somebody who cleans up may come between making the file and locking it. The name is a dead one to them then,
+        // and never used again.
         for _ in 0..100 {
+            if lock.is_some() {
+                return Ok(());
+            }
             let name = new_name();
             let path = dir.join(format!("{name}.{LOCK}"));
             let mut options = OpenOptions::new();
             options.read(true).write(true).create_new(true);
             #[cfg(unix)]
-            std::os::unix::fs::OpenOptionsExt::mode(&mut options, if private { 0o600 } else { 0o666 });
+            std::os::unix::fs::OpenOptionsExt::mode(&mut options, if self.private { 0o600 } else { 0o666 });
             let mut file = options.open(&path)?;
             if file.try_lock().is_ok() && path.exists() {
-                write!(file, "{}", std::process::id())?;
-                return Ok(Self {
-                    name,
-                    files: AtomicU64::new(0),
-                    lock: Some(Lock { path, leaves_files: AtomicBool::new(false), _file: file }),
-                });
+                // Only for messages to people.
+                let _ = write!(file, "{}", std::process::id());
+                *self.name.lock().unwrap_or_else(PoisonError::into_inner) = name;
+                *lock = Some(Lock { path, _file: file });
             }
-            let _ = fs::remove_file(path);
         }
         Err(io::Error::new(io::ErrorKind::ResourceBusy, "lock files vanish as they are made"))
     }
 
-    pub(crate) fn name(&self) -> &str {
-        &self.name
+    pub(crate) fn name(&self) -> String {
+        self.name.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Files of this session could not be removed; a later open tries again.
     pub(crate) fn leaves_files(&self) {
-        if let Some(lock) = &self.lock {
-            lock.leaves_files.store(true, Ordering::Relaxed);
-        }
+        self.leaves_files.store(true, Ordering::Relaxed);
     }
 
     /// A name that no other file has or had.
-    pub(crate) fn unique(&self) -> String {
-        format!("{}{:06x}", self.name, self.files.fetch_add(1, Ordering::Relaxed))
+    pub(crate) fn unique(&self) -> io::Result<String> {
+        if let Some(dir) = &self.dir {
+            self.lock(dir)?;
+        }
+        Ok(format!("{}{:06x}", self.name(), self.files.fetch_add(1, Ordering::Relaxed)))
     }
+}
+
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 impl Drop for Session {
     fn drop(&mut self) {
-        if let Some(lock) = self.lock.as_ref().filter(|lock| !lock.leaves_files.load(Ordering::Relaxed)) {
+        let lock = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(lock) = lock.as_ref().filter(|_| !self.leaves_files.load(Ordering::Relaxed)) {
             // One that stays is that of a dead session.
             let _ = fs::remove_file(&lock.path);
         }

@@ -133,8 +133,7 @@ impl Disk {
         let (key, old) = (row.key.clone(), row.clone());
         let Some(name) = old.file.as_deref() else { return Ok(()) };
         let source = self.value_path(name)?;
-        let unique = self.session.unique();
-        let temporary = self.root.join(TMP).join(&unique);
+        let (unique, temporary) = self.new_file()?;
         let io = |error, path: &Path| {
             Error::io("cannot write a value again that could not be synced", error).with_key(&key).with_path(path)
         };
@@ -183,10 +182,17 @@ impl Disk {
             self.write(false, |catalog| self.after_power_cut(catalog, &boot))?;
             self.sync()?;
         }
-        if is_new_boot || !dead.is_empty() {
-            self.remove_left(&dead)?;
+        if !is_new_boot && dead.is_empty() {
+            return Ok(());
         }
-        Ok(())
+        match self.remove_left(&dead) {
+            // What is there can be read all the same.
+            Err(error) if error.kind() == ErrorKind::Full => {
+                self.session.leaves_files();
+                Ok(())
+            }
+            done => done,
+        }
     }
 
     /// Removes what processes left that are gone.
@@ -209,12 +215,12 @@ impl Disk {
     /// Verifies the values that were not synced. Nobody else writes meanwhile.
     fn after_power_cut(&self, catalog: &mut Transaction<'_>, boot: &str) -> Result<()> {
         // Another process may have been first.
-        if catalog.boot()? == boot {
+        if catalog.boot() == boot {
             return Ok(());
         }
         for row in catalog.unsynced_rows()? {
             let path = row.file.as_deref().map(|name| self.value_path(name)).transpose()?;
-            let verified = self.payload(row.clone()).and_then(|payload| Ok(payload.verify()?));
+            let verified = self.payload(row.clone()).and_then(|payload| Ok(payload.verify(|_| {})?));
             if verified.is_err() {
                 catalog.withdraw(&row)?;
                 if let Some(path) = path {
@@ -222,7 +228,8 @@ impl Disk {
                 }
             }
         }
-        catalog.set_boot(boot)
+        catalog.set_boot(boot);
+        Ok(())
     }
 
     /// Removes what processes left that are gone: unfinished files, and values that no row names.
@@ -246,6 +253,16 @@ impl Disk {
     /// Moves a damaged file out of the way.
     pub(super) fn quarantine(&self, path: &Path) -> Result<Option<PathBuf>> {
         super::quarantine(&self.root, path, &*self.storage)
+    }
+
+    /// Keeps the bytes of a damaged small value.
+    pub(super) fn quarantine_bytes(&self, version: i64, bytes: &[u8]) -> Result<PathBuf> {
+        let (unique, _) = self.new_file()?;
+        let path = self.root.join(TMP).join(format!("version-{version}.{unique}"));
+        let io = |error| Error::io("cannot keep a damaged value", error).with_path(&path);
+        let file = retry(|| self.storage.create(&path)).map_err(io)?;
+        write_all_at(&*file, bytes, 0).map_err(io)?;
+        Ok(self.quarantine(&path)?.unwrap_or_else(|| path.clone()))
     }
 
     /// Takes out the row of a damaged value.

@@ -31,7 +31,7 @@ impl TemporaryDir {
         sweep(&parent);
         // Another process's sweep may come between making a directory and locking it; then a new one is made.
         for _ in 0..100 {
-            let path = parent.join(format!("{PREFIX}{}", Session::alone().unique()));
+            let path = parent.join(format!("{PREFIX}{}", Session::alone().name()));
             Os { private: true }.create_dir(&path).map_err(fail)?;
             let lock = OpenOptions::new().write(true).create(true).truncate(false).open(path.join(LOCK));
             match lock {

@@ -9,7 +9,7 @@ use serde_json::Value as Json;
 
 use super::catalog::{Excess, Row};
 use super::storage::retry;
-use super::{CATALOG, Disk, TMP, VALUES, label};
+use super::{CATALOG, Disk, LOCKS, TMP, VALUES, label};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{Body, Decoder, Encoder, Payload, TemporaryFile};
 use crate::key::Key;
@@ -30,8 +30,7 @@ pub(crate) struct Draft {
 impl Disk {
     /// Writes a value under a temporary name, or to memory when it is small.
     pub(crate) fn draft(&self, key: &Key, value: &dyn Stored) -> Result<Draft> {
-        let unique = self.session.unique();
-        let temporary = self.root.join(TMP).join(&unique);
+        let (unique, temporary) = self.new_file().map_err(|error| error.with_key(key))?;
         let fail = |error: Error| error.with_key(key).with_path(&temporary);
         let io = |error| fail(Error::io("cannot write the value", error));
 
@@ -66,6 +65,14 @@ impl Disk {
             }
         };
         Ok(Draft { row, file })
+    }
+
+    /// The unique part of a new file's name, and the path that it is written under.
+    pub(super) fn new_file(&self) -> Result<(String, PathBuf)> {
+        let io = |error| Error::io("cannot tell others of a new file", error).with_path(&self.root.join(LOCKS));
+        let unique = retry(|| self.session.unique()).map_err(io)?;
+        let temporary = self.root.join(TMP).join(&unique);
+        Ok((unique, temporary))
     }
 
     /// The time, later than that of every value before: the order of versions can be told by it.
@@ -157,7 +164,11 @@ impl Disk {
         if placed.is_empty() {
             return;
         }
-        if self.write(false, |catalog| catalog.move_on()).is_err() {
+        let moved_on = self.write(false, |catalog| {
+            catalog.move_on();
+            Ok(())
+        });
+        if moved_on.is_err() {
             self.session.leaves_files();
             return;
         }

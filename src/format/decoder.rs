@@ -100,8 +100,8 @@ impl Payload {
 }
 
 impl Payload {
-    /// Reads and verifies everything.
-    pub(crate) fn verify(&self) -> io::Result<()> {
+    /// Reads and verifies everything; tells how many bytes it has read as it goes on.
+    pub(crate) fn verify(&self, mut on_bytes: impl FnMut(u64)) -> io::Result<()> {
         // Inline bytes were verified at the start.
         if !matches!(self.body, Body::File { .. }) {
             return Ok(());
@@ -110,6 +110,7 @@ impl Payload {
         for index in 0..self.len.div_ceil(BLOCK as u64) {
             let len = (self.len - index * BLOCK as u64).min(BLOCK as u64);
             self.read_block(index, &mut buf[..len as usize])?;
+            on_bytes(len);
         }
         Ok(())
     }

@@ -49,6 +49,16 @@ impl Budget {
     }
 }
 
+impl Budget {
+    /// As [`bytes`](Self::bytes), for an amount that has nothing to do with memory.
+    pub(crate) fn bytes_on_disk(&self) -> Result<u64> {
+        match self.0 {
+            Amount::Share(_) => Err(Error::invalid("a limit on disk is a number of bytes or a text such as \"10GiB\"")),
+            _ => self.bytes(),
+        }
+    }
+}
+
 impl Default for Budget {
     /// Half of what the process may use.
     fn default() -> Self {

@@ -3,12 +3,11 @@
 //! A thread that has a key's lock never waits for a second one, except in a user's closure; work that needs several
 //! takes those that are free. So the tiers cannot deadlock among themselves.
 
-use std::sync::MutexGuard;
-use std::thread::{self, ThreadId};
-
 use super::{State, Store};
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::Key;
+use crate::sync::MutexGuard;
+use crate::sync::thread::{self, ThreadId};
 
 /// Who works on a key.
 pub(super) struct Work {

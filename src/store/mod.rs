@@ -5,14 +5,14 @@
 //! [`publish`].
 
 mod key_lock;
+#[cfg(all(test, feature = "model"))]
+mod model;
 mod publish;
 mod room;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::panic::{self, AssertUnwindSafe};
-use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::ThreadId;
+use std::sync::{Arc, PoisonError};
 
 use self::key_lock::{KeyLock, Work};
 use crate::builder::Durability;
@@ -20,6 +20,9 @@ use crate::disk::{Disk, Row};
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::Key;
 use crate::memory::{Resident, Residents};
+use crate::sync::atomic::AtomicBool;
+use crate::sync::thread::ThreadId;
+use crate::sync::{Condvar, Mutex, MutexGuard};
 use crate::value::{Kind, Stored, Value};
 
 /// A file may vanish between its row and its opening when the value is replaced; then the row is read again.
@@ -128,7 +131,9 @@ impl Store {
                 Ok(lock) => lock,
                 Err(error) => return Err(error.with_value(value.into_any())),
             };
-            return self.insert_through(&lock, value, size);
+            self.insert_through(&lock, value, size)?;
+            drop(lock);
+            return self.spill(self.state());
         }
         let (room, made) = self.make_room(size);
         let mut state = match self.state_to_insert(&key) {
@@ -137,7 +142,9 @@ impl Store {
         };
         room.end(&mut state);
         self.place_dirty(&mut state, key, value, size);
-        made
+        made?;
+        // Room that was promised to others at the same time may be over the budget: who comes last makes up for it.
+        self.spill(state)
     }
 
     /// As [`insert`](Self::insert), for a caller that has the key's lock already.
@@ -190,7 +197,8 @@ impl Store {
             Ok(versions) => {
                 state.counts.published += 1;
                 // A value that another thread inserted meanwhile is the newer one.
-                if state.residents.get(key).map(|resident| resident.edition) != before {
+                let after = state.residents.get(key).map(|resident| resident.edition);
+                if after.is_some() && after != before {
                     return Ok(());
                 }
                 state.residents.remove(key);
@@ -288,7 +296,16 @@ impl Store {
             (false, Some(_)) if edition == found.edition => {
                 state.residents.remove(key);
             }
-            (false, _) => state.residents.release(key),
+            // What is held now may be newer.
+            (false, None) if found.edition.is_none() => {
+                let held = state.residents.held(key);
+                if held.as_ref().is_some_and(|(_, version)| Some(*version) == found.version) {
+                    state.residents.release(key);
+                }
+                // A value is not dropped under the lock.
+                drop(state);
+            }
+            (false, _) => {}
         }
         Ok(newest == found.version)
     }
@@ -301,6 +318,10 @@ impl Store {
         }
         // A resident of another type that can be read as this one goes the way through the directory.
         self.publish(std::slice::from_ref(lock))?;
+        // One of this type that came in between is resident, and perhaps held by whoever inserted it.
+        if let Some(hit) = self.hit(key)? {
+            return Ok(Some(hit));
+        }
         for _ in 0..FIND_ATTEMPTS {
             let Some(row) = self.disk.catalog().find(key).map_err(|error| error.with_key(key))? else {
                 self.state().counts.misses += 1;
@@ -407,6 +428,8 @@ impl Store {
         let result = change(Arc::make_mut(&mut value));
         room.end(&mut self.state());
         self.insert_locked(&lock, value)?;
+        drop(lock);
+        self.spill(self.state())?;
         Ok(Some(result))
     }
 

@@ -3,9 +3,7 @@
 use std::collections::HashSet;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::PoisonError;
-use std::sync::atomic::Ordering;
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::key_lock::KeyLock;
 use super::{State, Store};
@@ -13,6 +11,8 @@ use crate::builder::Durability;
 use crate::disk::Draft;
 use crate::error::{Error, Result};
 use crate::key::Key;
+use crate::sync::atomic::Ordering;
+use crate::sync::{Instant, thread};
 use crate::value::Stored;
 
 /// The background writer publishes at most so many values in one transaction.
@@ -106,6 +106,8 @@ impl Store {
     /// The background writer syncs in time.
     pub(super) fn note_unsynced(&self) {
         if !self.is_unsynced.swap(true, Ordering::Relaxed) {
+            // Under the lock, so that a writer hears it that has found nothing to sync and is about to wait.
+            let _state = self.state();
             self.work.notify_one();
         }
     }
@@ -113,7 +115,7 @@ impl Store {
     /// Makes what is published durable.
     pub(crate) fn sync(&self) -> Result<()> {
         self.is_unsynced.store(false, Ordering::Relaxed);
-        self.disk.sync().inspect_err(|_| self.is_unsynced.store(true, Ordering::Relaxed))
+        self.disk.sync().inspect_err(|_| self.note_unsynced())
     }
 
     /// What is left to do when the chest is closed.
@@ -166,11 +168,13 @@ impl Store {
     pub(crate) fn write_behind(&self) {
         let mut next_sync = None;
         loop {
+            let mut state = self.state();
             if self.is_sync_due(&mut next_sync) {
+                drop(state);
                 // A failure is told by whoever calls `sync` next, or at the end: it is not forgotten.
                 let _: Result<()> = self.sync();
+                continue;
             }
-            let mut state = self.state();
             if state.pending.is_empty() && !state.closing {
                 state = match next_sync {
                     Some(at) => {

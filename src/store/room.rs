@@ -1,10 +1,8 @@
 //! Room in memory: it is promised before it is taken, and made by spilling.
 
-use std::sync::MutexGuard;
-use std::thread;
-
 use super::{State, Store};
 use crate::error::Result;
+use crate::sync::{MutexGuard, thread};
 
 /// Spilling goes on until this much of the budget is used, so that the next insert need not spill again.
 const LOW_WATER: f64 = 0.95;
@@ -53,7 +51,8 @@ impl Store {
         (room, made)
     }
 
-    fn spill<'a>(&'a self, mut state: MutexGuard<'a, State>) -> Result<()> {
+    /// Spills until what is used is within the budget, or nothing is left that can be spilled.
+    pub(super) fn spill<'a>(&'a self, mut state: MutexGuard<'a, State>) -> Result<()> {
         let me = thread::current().id();
         loop {
             if state.residents.used() > state.residents.budget {

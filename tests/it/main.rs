@@ -5,9 +5,12 @@
 mod arrays;
 #[cfg(all(feature = "ndarray", feature = "polars"))]
 mod examples;
+#[cfg(all(feature = "ndarray", feature = "arrow", feature = "polars"))]
+mod fixture;
 #[cfg(all(feature = "arrow", feature = "polars"))]
 mod frames;
 mod helpers;
+mod hostile;
 mod keys;
 #[cfg(all(feature = "ndarray", feature = "arrow", feature = "polars"))]
 mod model;
@@ -15,3 +18,5 @@ mod plain;
 #[cfg(all(feature = "ndarray", feature = "arrow", feature = "polars"))]
 mod python;
 mod tiers;
+#[cfg(unix)]
+mod torture;

@@ -203,6 +203,7 @@ fn lengths_around_block_boundaries_come_back() {
 }
 
 #[test]
+#[cfg(feature = "zstd")]
 fn what_compresses_is_compressed() {
     let dir = dir();
     let format = |compression, value: Vec<u8>| {

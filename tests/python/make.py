@@ -321,7 +321,14 @@ def adopt(chest, key, payload, form, element, ndim):
     with sqlite3.connect(chest / "catalog.sqlite") as catalog:
         names, holes = ", ".join(row), ", ".join(f":{name}" for name in row)
         catalog.execute(f"INSERT INTO entries ({names}) VALUES ({holes})", row)
-        catalog.execute("UPDATE state SET live = live + 1, stored = stored + :stored_bytes", row)
+        live, stored, waiting, synced, boot = catalog.execute(
+            "SELECT live, stored, waiting, synced, boot FROM state"
+        ).fetchone()
+        state = struct.pack("<4q", live + 1, stored + row["stored_bytes"], waiting, synced) + boot.encode()
+        catalog.execute(
+            "UPDATE state SET live = live + 1, stored = stored + ?, seal = ?",
+            (row["stored_bytes"], signed(xxhash.xxh3_64_intdigest(state))),
+        )
     catalog.close()
 
 

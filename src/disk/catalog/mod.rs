@@ -2,6 +2,7 @@
 
 mod row;
 mod schema;
+mod state;
 mod verify;
 mod wal_index;
 mod write;
@@ -14,6 +15,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior, params};
 
 pub(crate) use self::row::Row;
 use self::row::{COLUMNS, hash, mirror};
+use self::state::State;
 pub(super) use self::verify::salvage;
 use self::wal_index::WalIndex;
 pub(crate) use self::write::{Excess, Limit, Transaction};
@@ -21,7 +23,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::key::Key;
 
 /// Another process may hold the write lock for so long before a call gives up.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
+const BUSY_TIMEOUT: Duration = if cfg!(test) { Duration::from_secs(1) } else { Duration::from_secs(30) };
 
 /// Two connections: a reader never waits for this process's writer.
 pub(crate) struct Catalog {
@@ -74,10 +76,17 @@ impl Catalog {
         read().map_err(|error| error.with_path(&self.path))
     }
 
-    /// Reads with a single statement, which needs no transaction.
-    fn read_one<T>(&self, work: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
+    /// Reads without a snapshot, which takes half the time. Statements may see different states of the catalog, so what
+    /// looks like damage is looked at again in a snapshot.
+    fn read_one<T>(&self, work: impl Fn(&Connection) -> Result<T>) -> Result<T> {
         let reader = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
-        work(&reader).map_err(|error| error.with_path(&self.path))
+        match work(&reader) {
+            Err(error) if error.kind() == ErrorKind::Damaged => {
+                drop(reader);
+                self.read(work)
+            }
+            done => done.map_err(|error| error.with_path(&self.path)),
+        }
     }
 
     fn writer(&self) -> MutexGuard<'_, Connection> {
@@ -107,10 +116,8 @@ impl Catalog {
     }
 
     pub(crate) fn keys(&self) -> Result<Vec<Key>> {
-        self.list("SELECT key FROM entries ORDER BY version", |row| {
-            let canonical = row.get_ref(0).ok().and_then(|text| text.as_str().ok()).unwrap_or_default();
-            Key::from_canonical(canonical)
-                .map_err(|error| Error::damaged("the catalog holds a malformed key").with_source(error))
+        self.list("SELECT version, hash, mirror, key FROM entries ORDER BY version", |row| {
+            row::key(row).ok_or_else(|| Error::damaged("the catalog holds a damaged key"))
         })
     }
 
@@ -158,8 +165,8 @@ impl Catalog {
 }
 
 fn totals(connection: &Connection) -> Result<(u64, u64)> {
-    let mut statement = connection.prepare_cached("SELECT live, stored FROM state WHERE id = 1").map_err(sql_error)?;
-    statement.query_row([], |row| Ok((row.get(0)?, row.get(1)?))).map_err(sql_error)
+    let State { live, stored, .. } = State::read(connection)?;
+    Ok((live.max(0).cast_unsigned(), stored.max(0).cast_unsigned()))
 }
 
 /// The row of a key, with the bytes of a small value.

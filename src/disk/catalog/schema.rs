@@ -3,6 +3,7 @@
 use rusqlite::Connection;
 
 use super::sql_error;
+use super::state::State;
 use crate::error::{Error, Result};
 
 /// Marks the file as ours: "ICEC".
@@ -35,7 +36,7 @@ const PARTS: [(&str, &str); 7] = [
     (
         "state",
         "CREATE TABLE state (id INTEGER PRIMARY KEY, live INTEGER NOT NULL, stored INTEGER NOT NULL, \
-         waiting INTEGER NOT NULL, synced INTEGER NOT NULL, boot TEXT NOT NULL) STRICT",
+         waiting INTEGER NOT NULL, synced INTEGER NOT NULL, boot TEXT NOT NULL, seal INTEGER NOT NULL) STRICT",
     ),
     // Made when a chest with a limit first needs it.
     ("entries_by_use", BY_USE),
@@ -48,7 +49,7 @@ pub(super) fn create(connection: &Connection, boot: &str) -> rusqlite::Result<()
     for (_, sql) in PARTS.iter().filter(|(_, sql)| *sql != BY_USE) {
         connection.execute_batch(sql)?;
     }
-    connection.execute("INSERT INTO state VALUES (1, 0, 0, 0, 0, ?1)", [boot])?;
+    State { boot: boot.to_owned(), ..State::default() }.write(connection)?;
     connection.pragma_update(None, "application_id", APPLICATION_ID)?;
     connection.pragma_update(None, "user_version", crate::disk::FORMAT_VERSION)
 }
@@ -74,4 +75,21 @@ pub(super) fn check(connection: &Connection) -> Result<()> {
         [] => Ok(()),
         [name, ..] => Err(Error::damaged(format!("the catalog has no {name:?}"))),
     }
+}
+
+/// Whether rows can be read without running anything, even if parts are missing: the table is ours, and there are no
+/// views and triggers.
+pub(super) fn is_harmless(connection: &Connection) -> rusqlite::Result<bool> {
+    let mut parts = connection.prepare("SELECT type, name, coalesce(sql, '') FROM sqlite_schema")?;
+    let parts = parts.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+    let mut has_entries = false;
+    for part in parts {
+        let (kind, name, sql): (String, String, String) = part?;
+        has_entries |= (name.as_str(), sql.as_str()) == PARTS[0];
+        let is_ours = PARTS.iter().any(|(ours, text)| *ours == name && *text == sql);
+        if kind == "view" || kind == "trigger" || !is_ours && !name.starts_with("sqlite_") {
+            return Ok(false);
+        }
+    }
+    Ok(has_entries)
 }

@@ -5,9 +5,11 @@ use std::path::Path;
 
 use rusqlite::{Connection, OpenFlags};
 
-use super::row::COLUMNS;
+use super::row::{self, COLUMNS};
+use super::state::State;
 use super::{Catalog, Row, sql_error};
-use crate::error::{ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
+use crate::key::Key;
 
 /// More of SQLite's findings would not tell more.
 const FINDINGS: i64 = 5;
@@ -17,23 +19,23 @@ impl Catalog {
     pub(crate) fn problems(&self) -> Result<Vec<String>> {
         self.read(|snapshot| {
             let mut problems = integrity(snapshot).map_err(sql_error)?;
-            problems.extend(sums(snapshot).map_err(sql_error)?);
+            problems.extend(sums(snapshot, &State::read(snapshot)?).map_err(sql_error)?);
             Ok(problems)
         })
     }
 
-    /// Reads every row with the bytes of small values, in the order of their publication. Gives how many rows do not match
-    /// their checksums.
-    pub(crate) fn each_row(&self, mut visit: impl FnMut(Row)) -> Result<u64> {
+    /// Reads every row with the bytes of small values, in the order of their publication. Gives the rows that do not match
+    /// their checksums, by their keys where these can be told.
+    pub(crate) fn each_row(&self, mut visit: impl FnMut(Row)) -> Result<Vec<Option<Key>>> {
         self.read(|snapshot| {
             let sql = format!("SELECT {COLUMNS}, inline FROM entries ORDER BY version");
             let mut rows = snapshot.prepare(&sql).map_err(sql_error)?;
             let mut rows = rows.query([]).map_err(sql_error)?;
-            let mut broken = 0;
+            let mut broken = Vec::new();
             while let Some(row) = rows.next().map_err(sql_error)? {
                 match Row::parse(row, None, true) {
                     Ok(row) => visit(row),
-                    Err(error) if error.kind() == ErrorKind::Damaged => broken += 1,
+                    Err(error) if error.kind() == ErrorKind::Damaged => broken.push(row::key(row)),
                     Err(error) => return Err(error),
                 }
             }
@@ -51,26 +53,22 @@ fn integrity(sql: &Connection) -> rusqlite::Result<Vec<String>> {
 }
 
 /// What does not add up.
-fn sums(sql: &Connection) -> rusqlite::Result<Vec<String>> {
-    let numbers = |query: &str| {
-        sql.query_row(query, [], |row| Ok([0, 1, 2, 3].map(|at| row.get::<_, i64>(at))))?
-            .into_iter()
-            .collect::<rusqlite::Result<Vec<i64>>>()
-    };
-    let rows = numbers(
-        "SELECT count(*), coalesce(sum(stored_bytes), 0), count(DISTINCT key), coalesce(max(version), 0) FROM entries",
-    )?;
-    let state = numbers("SELECT live, stored, synced, 0 FROM state WHERE id = 1")?;
+fn sums(sql: &Connection, state: &State) -> rusqlite::Result<Vec<String>> {
+    let query =
+        "SELECT count(*), coalesce(sum(stored_bytes), 0), count(DISTINCT key), coalesce(max(version), 0) FROM entries";
+    let (count, stored, keys, newest) = sql.query_row(query, [], |row| {
+        Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get::<_, i64>(2)?, row.get::<_, i64>(3)?))
+    })?;
     let last = super::write::sequence(sql)?;
     let mut problems = Vec::new();
-    if rows[..2] != state[..2] {
-        let ([count, bytes], [live, stored]) = ([rows[0], rows[1]], [state[0], state[1]]);
-        problems.push(format!("there are {count} rows of {bytes} bytes, and there should be {live} of {stored}"));
+    if (count, stored) != (state.live, state.stored) {
+        let State { live, stored: sum, .. } = state;
+        problems.push(format!("there are {count} rows of {stored} bytes, and there should be {live} of {sum}"));
     }
-    if rows[2] != rows[0] {
-        problems.push(format!("{} rows have {} keys", rows[0], rows[2]));
+    if keys != count {
+        problems.push(format!("{count} rows have {keys} keys"));
     }
-    if rows[3].max(state[2]) > last {
+    if newest.max(state.synced) > last {
         problems.push(format!("the last version is {last}, and there are later ones"));
     }
     Ok(problems)
@@ -82,8 +80,9 @@ pub(crate) fn salvage(path: &Path) -> Result<Vec<Row>> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags).map_err(sql_error)?;
     connection.pragma_update(None, "trusted_schema", false).map_err(sql_error)?;
-    // Views and triggers could run for ever; where the tables are others than ours, nothing is saved.
-    super::schema::check(&connection)?;
+    if !super::schema::is_harmless(&connection).map_err(sql_error)? {
+        return Err(Error::damaged("the catalog's tables are not of this format"));
+    }
     let mut versions = BTreeSet::new();
     for order in [
         "NOT INDEXED ORDER BY version",

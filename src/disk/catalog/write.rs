@@ -1,10 +1,14 @@
 //! What changes the catalog. Every change is a transaction; the next open undoes one that did not end.
 
+use std::thread;
+use std::time::{Duration, Instant};
+
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 
 use super::row::{COLUMNS, hash};
-use super::{Catalog, Row, sql_error};
-use crate::error::{Error, Result};
+use super::state::State;
+use super::{BUSY_TIMEOUT, Catalog, Row, sql_error};
+use crate::error::{Error, ErrorKind, Result};
 use crate::key::Key;
 
 /// Enough for the values of one eviction, however many are evicted.
@@ -39,11 +43,9 @@ pub(crate) struct Transaction<'a> {
     durable: bool,
     /// The last version that was given.
     sequence: i64,
-    /// All versions up to this one are on the medium.
-    synced: i64,
-    live: i64,
-    stored: i64,
-    waiting: i64,
+    state: State,
+    /// Whether there is something to write even if the state is as it was.
+    moves_on: bool,
     /// Rows that nobody needs any more, with their files: to be removed when the transaction is committed.
     garbage: Vec<(i64, Option<String>)>,
 }
@@ -75,12 +77,23 @@ impl Catalog {
     pub(crate) fn checkpoint(&self) -> Result<()> {
         let writer = self.writer();
         writer.pragma_update(None, "synchronous", "FULL").map_err(sql_error)?;
-        let busy = writer.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, bool>(0));
+        // SQLite does not wait for the checkpoint of another process.
+        let began = Instant::now();
+        let done = loop {
+            let busy = writer.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, bool>(0));
+            match busy.map_err(sql_error) {
+                Ok(false) => break Ok(()),
+                Ok(true) if began.elapsed() < BUSY_TIMEOUT => thread::sleep(Duration::from_millis(5)),
+                Ok(true) => break Err(Error::new(ErrorKind::Busy, "other processes are using the catalog's log")),
+                Err(error) if error.kind() == ErrorKind::Busy && began.elapsed() < BUSY_TIMEOUT => {
+                    thread::sleep(Duration::from_millis(5));
+                }
+                Err(error) => break Err(error),
+            }
+        };
+        // A level that stays too high is slow and safe.
         let _ = writer.pragma_update(None, "synchronous", "NORMAL");
-        match busy.map_err(sql_error)? {
-            false => Ok(()),
-            true => Err(Error::new(crate::ErrorKind::Busy, "other processes are using the catalog's log; try again")),
-        }
+        done.map_err(|error| error.with_path(&self.path))
     }
 
     /// What is not known to be on the medium.
@@ -90,7 +103,7 @@ impl Catalog {
 
     /// The boot of the machine in which the catalog was last brought in order.
     pub(crate) fn boot(&self) -> Result<String> {
-        self.read_one(|sql| boot(sql).map_err(sql_error))
+        self.read_one(|sql| Ok(State::read(sql)?.boot))
     }
 }
 
@@ -100,20 +113,17 @@ fn run<T>(
     work: impl FnOnce(&mut Transaction<'_>) -> Result<T>,
 ) -> Result<(T, Vec<(i64, Option<String>)>)> {
     let sql = writer.transaction_with_behavior(TransactionBehavior::Immediate).map_err(sql_error)?;
-    let mut transaction = Transaction::begin(&sql, durable).map_err(sql_error)?;
-    let before = (transaction.live, transaction.stored, transaction.waiting, transaction.synced);
+    let before = State::read(&sql)?;
+    let sequence = sequence(&sql).map_err(sql_error)?;
+    let state = before.clone();
+    let mut transaction = Transaction { sql: &sql, durable, sequence, state, moves_on: false, garbage: Vec::new() };
     let done = work(&mut transaction)?;
-    let Transaction { live, stored, waiting, synced, garbage, .. } = transaction;
-    if before != (live, stored, waiting, synced) {
-        let sql = sql.prepare_cached("UPDATE state SET live = ?1, stored = ?2, waiting = ?3, synced = ?4 WHERE id = 1");
-        sql.and_then(|mut update| update.execute([live, stored, waiting, synced])).map_err(sql_error)?;
+    let Transaction { state, moves_on, garbage, .. } = transaction;
+    if moves_on || before != state {
+        state.write(&sql).map_err(sql_error)?;
     }
     sql.commit().map_err(sql_error)?;
     Ok((done, garbage))
-}
-
-fn boot(sql: &Connection) -> rusqlite::Result<String> {
-    sql.query_row("SELECT boot FROM state WHERE id = 1", [], |row| row.get(0))
 }
 
 pub(super) fn sequence(sql: &Connection) -> rusqlite::Result<i64> {
@@ -132,14 +142,6 @@ fn unsynced(sql: &Connection) -> rusqlite::Result<Unsynced> {
 }
 
 impl<'a> Transaction<'a> {
-    fn begin(sql: &'a Connection, durable: bool) -> rusqlite::Result<Self> {
-        let mut state = sql.prepare_cached("SELECT live, stored, waiting, synced FROM state WHERE id = 1")?;
-        let (live, stored, waiting, synced) =
-            state.query_row([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))?;
-        let sequence = sequence(sql)?;
-        Ok(Self { sql, durable, sequence, synced, live, stored, waiting, garbage: Vec::new() })
-    }
-
     fn next_version(&mut self) -> Result<i64> {
         let next = self.sequence.checked_add(1);
         self.sequence = next.ok_or_else(|| Error::damaged("the catalog has given its last version"))?;
@@ -158,20 +160,21 @@ impl<'a> Transaction<'a> {
         let sql = "INSERT INTO entries VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, \
                    ?17, ?18)";
         row.insert(&mut *self.sql.prepare_cached(sql)?, version)?;
-        self.live += 1;
-        self.stored += row.stored_bytes.cast_signed();
+        self.state.live += 1;
+        self.state.stored += row.stored_bytes.cast_signed();
         Ok(())
     }
 
     /// By how much the directory would be over a limit.
     pub(crate) fn excess(&self, limit: Limit) -> Option<Excess> {
-        let excess = self.stored.max(0).cast_unsigned().saturating_add(self.waiting()).saturating_sub(limit.bytes);
+        let excess =
+            self.state.stored.max(0).cast_unsigned().saturating_add(self.waiting()).saturating_sub(limit.bytes);
         (excess > 0).then_some(Excess { excess, waiting: self.waiting() })
     }
 
     /// Bytes of values that were replaced or removed and that stay until the next sync.
     pub(crate) fn waiting(&self) -> u64 {
-        self.waiting.max(0).cast_unsigned()
+        self.state.waiting.max(0).cast_unsigned()
     }
 
     /// Removes a key. Tells whether it was there.
@@ -200,13 +203,13 @@ impl<'a> Transaction<'a> {
         let rows = rows.collect::<rusqlite::Result<Vec<(i64, i64, Option<String>)>>>()?;
         let count = rows.len();
         for (version, stored_bytes, file) in rows {
-            let was_synced = self.durable && version <= self.synced;
+            let was_synced = self.durable && version <= self.state.synced;
             if self.durable && (file.is_some() || was_synced && for_a_file) {
                 let retire = "INSERT INTO retired SELECT *, ?2 FROM entries WHERE version = ?1";
                 self.sql.prepare_cached(retire)?.execute([version, since])?;
             }
             match (was_synced, file) {
-                (true, Some(_)) => self.waiting += stored_bytes,
+                (true, Some(_)) => self.state.waiting += stored_bytes,
                 (false, Some(file)) => self.garbage.push((version, Some(file))),
                 (_, None) => {}
             }
@@ -217,8 +220,8 @@ impl<'a> Transaction<'a> {
 
     fn delete(&mut self, version: i64, stored_bytes: i64) -> rusqlite::Result<()> {
         self.sql.prepare_cached("DELETE FROM entries WHERE version = ?1")?.execute([version])?;
-        self.live -= 1;
-        self.stored -= stored_bytes;
+        self.state.live -= 1;
+        self.state.stored -= stored_bytes;
         Ok(())
     }
 
@@ -270,7 +273,7 @@ impl<'a> Transaction<'a> {
     pub(crate) fn collect(&mut self) -> Result<()> {
         let sql = "SELECT version, file FROM retired WHERE since <= ?1 OR version > ?1";
         let mut left = self.sql.prepare_cached(sql).map_err(sql_error)?;
-        let left = left.query_map([self.synced], |row| Ok((row.get(0)?, row.get(1)?))).map_err(sql_error)?;
+        let left = left.query_map([self.state.synced], |row| Ok((row.get(0)?, row.get(1)?))).map_err(sql_error)?;
         for row in left {
             self.garbage.push(row.map_err(sql_error)?);
         }
@@ -285,8 +288,8 @@ impl<'a> Transaction<'a> {
     /// All files are on the medium, so nothing that they replaced is needed any more. The transaction has to be a full
     /// one.
     pub(crate) fn mark_synced(&mut self) -> Result<()> {
-        self.synced = self.sequence;
-        self.waiting = 0;
+        self.state.synced = self.sequence;
+        self.state.waiting = 0;
         self.sql.execute("DELETE FROM doubtful", []).map_err(sql_error)?;
         self.collect()
     }
@@ -301,7 +304,7 @@ impl<'a> Transaction<'a> {
     pub(crate) fn unsynced_rows(&self) -> Result<Vec<Row>> {
         let sql = format!("SELECT {COLUMNS} FROM entries WHERE version > ?1 AND file IS NOT NULL ORDER BY version");
         let mut rows = self.sql.prepare(&sql).map_err(sql_error)?;
-        let mut rows = rows.query([self.synced]).map_err(sql_error)?;
+        let mut rows = rows.query([self.state.synced]).map_err(sql_error)?;
         let mut parsed = Vec::new();
         while let Some(row) = rows.next().map_err(sql_error)? {
             parsed.push(Row::parse(row, None, false)?);
@@ -318,7 +321,7 @@ impl<'a> Transaction<'a> {
                       ORDER BY version DESC LIMIT 1";
         let mut select = self.sql.prepare_cached(select).map_err(sql_error)?;
         let key = row.key.canonical();
-        let old = select.query_row(params![hash(key), key, self.synced], |row| {
+        let old = select.query_row(params![hash(key), key, self.state.synced], |row| {
             Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get::<_, Option<String>>(2)?))
         });
         let Some((version, stored_bytes, file)) = old.optional().map_err(sql_error)? else { return Ok(false) };
@@ -326,9 +329,9 @@ impl<'a> Transaction<'a> {
                        label_at, checksums, created_ns, seal, used, about, file, inline FROM retired WHERE version = ?1";
         self.sql.execute(restore, [version]).map_err(sql_error)?;
         self.sql.execute("DELETE FROM retired WHERE version = ?1", [version]).map_err(sql_error)?;
-        self.live += 1;
-        self.stored += stored_bytes;
-        self.waiting -= if file.is_some() { stored_bytes } else { 0 };
+        self.state.live += 1;
+        self.state.stored += stored_bytes;
+        self.state.waiting -= if file.is_some() { stored_bytes } else { 0 };
         Ok(true)
     }
 
@@ -350,8 +353,8 @@ impl<'a> Transaction<'a> {
         files.collect::<rusqlite::Result<_>>().map_err(sql_error)
     }
 
-    pub(crate) fn boot(&self) -> Result<String> {
-        boot(self.sql).map_err(sql_error)
+    pub(crate) fn boot(&self) -> &str {
+        &self.state.boot
     }
 
     pub(crate) fn version(&self, key: &Key) -> Result<Option<i64>> {
@@ -359,12 +362,12 @@ impl<'a> Transaction<'a> {
     }
 
     /// Writes something, whatever it is: the log then goes on over what a transaction that failed left in it.
-    pub(crate) fn move_on(&self) -> Result<()> {
-        self.sql.execute("UPDATE state SET boot = boot", []).map(|_| ()).map_err(sql_error)
+    pub(crate) fn move_on(&mut self) {
+        self.moves_on = true;
     }
 
-    pub(crate) fn set_boot(&mut self, boot: &str) -> Result<()> {
-        self.sql.execute("UPDATE state SET boot = ?1", [boot]).map(|_| ()).map_err(sql_error)
+    pub(crate) fn set_boot(&mut self, boot: &str) {
+        boot.clone_into(&mut self.state.boot);
     }
 
     /// Makes the index that finds the least recently used values.

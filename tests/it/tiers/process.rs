@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use icechest::Chest;
+use icechest::{Chest, ErrorKind};
 
 use crate::helpers::dir;
 
@@ -113,6 +113,36 @@ fn child() {
                 }
             }
         }
+        #[cfg(unix)]
+        "parent" => {
+            let chest = Chest::builder().inline_limit(0).open(&place).unwrap();
+            let temporary = Chest::temporary().unwrap();
+            chest.insert("k", vec![7u8; 5000]).unwrap();
+            // SAFETY: the child does nothing but what is tested here, and ends.
+            let fork = unsafe { libc::fork() };
+            if fork == 0 {
+                let refused =
+                    |done: icechest::Result<()>| done.is_err_and(|error| error.kind() == ErrorKind::Unsupported);
+                let is_refused = refused(chest.get::<Vec<u8>>("k").map(|_| ()))
+                    && refused(chest.insert("other", 1))
+                    && refused(chest.flush())
+                    && refused(chest.entry("k").or_insert(1u8).map(|_| ()))
+                    && refused(temporary.insert("x", 1));
+                drop((chest, temporary));
+                let again = Chest::open(&place).and_then(|chest| chest.insert("child", 5).and_then(|()| chest.flush()));
+                std::process::exit(i32::from(!(is_refused && again.is_ok())));
+            }
+            let mut status = 0;
+            // SAFETY: the status is this function's own.
+            unsafe { libc::waitpid(fork, &raw mut status, 0) };
+            assert_eq!(status, 0, "in the child");
+            assert_eq!(*chest.get::<Vec<u8>>("k").unwrap(), [7; 5000]);
+            assert_eq!(*chest.get::<i32>("child").unwrap(), 5);
+            assert!(temporary.path().exists(), "the child did not remove its parent's directory");
+            chest.sync().unwrap();
+            say("ready");
+            lines.next();
+        }
         other => panic!("no role {other}"),
     }
 }
@@ -179,6 +209,16 @@ fn what_a_killed_process_left_is_removed_by_the_next() {
     alive.kill();
     drop(Chest::builder().temporary_in(parent.path()).temporary().unwrap());
     assert_eq!(count(parent.path()), 0);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_chest_is_refused_in_a_forked_process_and_goes_on_in_its_parent() {
+    let dir = dir();
+    let mut parent = Other::start("parent", dir.path());
+    drop(parent.child.stdin.take());
+    assert!(parent.child.wait().unwrap().success());
+    assert!(Chest::check(dir.path()).run().unwrap().is_healthy());
 }
 
 #[test]

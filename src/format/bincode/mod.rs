@@ -1,14 +1,16 @@
 //! Plain values: the bytes of bincode 1 (little endian, integers of fixed width), compressed where it pays.
 //!
-//! The `bincode` crate has ended; this is the only file that knows it. Its format is documented and simple, so another
-//! implementation can take its place.
+//! The `bincode` crate has ended; this is the only file that knows it, and it only writes. Its format is documented and
+//! simple; `read` reads it.
+
+mod read;
 
 use std::any::{Any, TypeId};
 use std::collections::HashSet;
 use std::io::{self, Read, Write};
 use std::sync::{LazyLock, PoisonError, RwLock};
 
-use bincode::config::{self, Configuration, Fixint, Limit, LittleEndian};
+use bincode::config::{self, Configuration, Fixint, LittleEndian};
 use bincode::error::EncodeError;
 use lz4_flex::frame::{BlockSize, FrameDecoder, FrameEncoder, FrameInfo};
 use serde::Serialize;
@@ -186,7 +188,7 @@ impl Write for Prefix {
 }
 
 pub(crate) fn decode<T: DeserializeOwned + 'static>(input: &mut Decoder) -> Result<T> {
-    let mut bytes = read(input)?;
+    let mut bytes = uncompressed(input)?;
     if TypeId::of::<T>() != TypeId::of::<Vec<u8>>() {
         return parse(&bytes);
     }
@@ -200,7 +202,7 @@ pub(crate) fn decode<T: DeserializeOwned + 'static>(input: &mut Decoder) -> Resu
 }
 
 /// The encoding, uncompressed.
-pub(crate) fn read(input: &mut Decoder) -> Result<Vec<u8>> {
+pub(crate) fn uncompressed(input: &mut Decoder) -> Result<Vec<u8>> {
     let format = input.format().to_owned();
     if format == RAW {
         return input.read_to_vec();
@@ -209,6 +211,11 @@ pub(crate) fn read(input: &mut Decoder) -> Result<Vec<u8>> {
         .fact(ENCODED)
         .and_then(serde_json::Value::as_u64)
         .ok_or_else(|| Error::damaged("the catalog does not tell the length of the value"))?;
+    // The most that either method can make of a byte: a longer value is a lie.
+    let ratio = if format == LZ4 { 256 } else { 1 << 15 };
+    if len > input.stored_len().saturating_mul(ratio).saturating_add(1 << 20) {
+        return Err(Error::damaged("the value cannot be as long as the catalog says"));
+    }
     let mut bytes = Vec::new();
     // No more than was promised, however far a hostile frame expands.
     let read = match format.as_str() {
@@ -224,22 +231,6 @@ pub(crate) fn read(input: &mut Decoder) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Decodes with a limit close above the length of the input: a length inside it asks for no more memory than that.
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
-    match bytes.len() {
-        0..=0xf_ffff => parse_within::<T, { 1 << 20 }>(bytes),
-        0x10_0000..=0x3ff_ffff => parse_within::<T, { 1 << 26 }>(bytes),
-        0x400_0000..=0xffff_ffff => parse_within::<T, { 1 << 32 }>(bytes),
-        _ => parse_within::<T, { 1 << 46 }>(bytes),
-    }
-}
-
-fn parse_within<T: DeserializeOwned, const LIMIT: usize>(bytes: &[u8]) -> Result<T> {
-    let config: Configuration<LittleEndian, Fixint, Limit<LIMIT>> = CONFIG.with_limit::<LIMIT>();
-    let (value, used) = bincode::serde::decode_from_slice(bytes, config)
-        .map_err(|error| Error::damaged("the bytes are no value of this type").with_source(error.to_string()))?;
-    if used != bytes.len() {
-        return Err(Error::damaged(format!("the value ends {} bytes early", bytes.len() - used)));
-    }
-    Ok(value)
+    read::read(bytes).map_err(|error| Error::damaged("the bytes are no value of this type").with_source(error))
 }

@@ -1,0 +1,51 @@
+//! Who holds the catalog's write lock is named; what a dead process held is free at once.
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use rusqlite::Connection;
+
+use crate::chest::Chest;
+use crate::error::ErrorKind;
+
+const PLACE: &str = "ICECHEST_TEST_LOCK_IN";
+
+/// A process that holds the write lock until it is killed.
+fn holder(dir: &Path) -> Child {
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "disk::tests::locks::child", "--nocapture"])
+        .env(PLACE, dir)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    assert!(lines.map(Result::unwrap).any(|line| line.ends_with("locked")));
+    child
+}
+
+#[test]
+fn child() {
+    let Some(dir) = std::env::var_os(PLACE) else { return };
+    let catalog = Connection::open(Path::new(&dir).join("catalog.sqlite")).unwrap();
+    catalog.execute_batch("BEGIN IMMEDIATE").unwrap();
+    println!("locked");
+    std::thread::sleep(Duration::from_secs(60));
+}
+
+#[test]
+fn the_holder_of_the_lock_is_named_and_its_death_frees_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let chest = Chest::open(dir.path()).unwrap();
+    let mut holder = holder(dir.path());
+    chest.insert("k", 1).unwrap();
+    let error = chest.flush().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Busy);
+    assert!(error.to_string().contains(&format!("process {}", holder.id())), "{error}");
+    assert_eq!(*chest.get::<i32>("k").unwrap(), 1, "nothing is lost");
+    holder.kill().unwrap();
+    holder.wait().unwrap();
+    // With the lock held this would be an error again.
+    chest.flush().unwrap();
+}
