@@ -199,8 +199,8 @@ impl Disk {
     /// Opens the stored bytes of a row.
     pub(crate) fn read(&self, row: Row) -> Result<Decoder> {
         let about = row.about.as_deref().and_then(|text| serde_json::from_str(text).ok());
-        let (format, stored_name) = (row.format.clone(), row.stored_name.clone());
-        Ok(Decoder::new(self.payload(row)?, format, stored_name, about))
+        let (format, stored_name, size) = (row.format.clone(), row.stored_name.clone(), row.bytes);
+        Ok(Decoder::new(self.payload(row)?, format, stored_name, about, size))
     }
 
     /// The stored bytes of a row: those of an inline value are verified already, those of a file as they are read.

@@ -167,11 +167,19 @@ pub struct Decoder {
     format: String,
     stored_name: String,
     about: Option<serde_json::Value>,
+    #[cfg_attr(not(feature = "polars"), expect(dead_code, reason = "frames alone ask"))]
+    size: u64,
 }
 
 impl Decoder {
-    pub(crate) fn new(payload: Payload, format: String, stored_name: String, about: Option<serde_json::Value>) -> Self {
-        Self { payload: Arc::new(payload), position: 0, format, stored_name, about }
+    pub(crate) fn new(
+        payload: Payload,
+        format: String,
+        stored_name: String,
+        about: Option<serde_json::Value>,
+        size: u64,
+    ) -> Self {
+        Self { payload: Arc::new(payload), position: 0, format, stored_name, about, size }
     }
 
     /// A decoder of bytes in memory, to test a format of one's own with: a format reads what anybody may have written.
@@ -191,7 +199,7 @@ impl Decoder {
     pub fn from_bytes(bytes: Vec<u8>, format: &str, facts: serde_json::Value) -> Self {
         let len = bytes.len() as u64;
         let payload = Payload { body: Body::Inline(bytes), len, checksums: Vec::new(), last: Mutex::default() };
-        Self::new(payload, format.to_owned(), String::new(), Some(facts))
+        Self::new(payload, format.to_owned(), String::new(), Some(facts), 0)
     }
 
     /// A file that somebody else wrote, without checksums.
@@ -200,7 +208,7 @@ impl Decoder {
         let len = file.metadata().map_err(|error| Error::io("cannot read the file", error))?.len();
         let payload =
             Payload { body: Body::Foreign(Arc::new(file)), len, checksums: Vec::new(), last: Mutex::default() };
-        Ok(Self::new(payload, format.to_owned(), String::new(), None))
+        Ok(Self::new(payload, format.to_owned(), String::new(), None, len))
     }
 
     /// The name of the format that [`encode`](crate::Value::encode) chose.
@@ -221,6 +229,12 @@ impl Decoder {
     /// The length of the stored value in bytes.
     pub fn stored_len(&self) -> u64 {
         self.payload.len()
+    }
+
+    /// What the value took in memory, as the catalog tells.
+    #[cfg(feature = "polars")]
+    pub(crate) fn size(&self) -> u64 {
+        self.size
     }
 
     /// Reads everything from the position to the end.

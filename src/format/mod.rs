@@ -9,6 +9,8 @@ mod decoder;
 mod encoder;
 #[cfg(feature = "ndarray")]
 pub(crate) mod npy;
+#[cfg(feature = "polars")]
+pub(crate) mod pages;
 #[cfg(feature = "arrow")]
 pub(crate) mod parquet;
 
@@ -32,6 +34,13 @@ pub(crate) const BLOSC_BUFFERS: u64 = b2nd::WRITE_SCRATCH as u64;
 /// Frames are cut into row groups of about so many bytes in memory: writers hold one of them.
 #[cfg(any(feature = "arrow", feature = "polars"))]
 pub(crate) const ROW_GROUP_BYTES: usize = 16 << 20;
+
+/// Reads a frame; the libraries panic at some bytes that are no sound file.
+#[cfg(any(feature = "arrow", feature = "polars"))]
+pub(crate) fn read_frame<T>(read: impl FnOnce() -> Result<T>) -> Result<T> {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(read))
+        .unwrap_or_else(|_| Err(Error::damaged("the frame is of a form at which the library that reads it panics")))
+}
 
 /// The name of a file format, and the ending that its files get.
 ///

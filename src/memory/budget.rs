@@ -130,7 +130,7 @@ fn parse(text: &str) -> Result<u64> {
 }
 
 /// What this process may use: the machine's memory, or the limit of its cgroup.
-fn usable_memory() -> u64 {
+pub(crate) fn usable_memory() -> u64 {
     let only_ram = RefreshKind::nothing().with_memory(MemoryRefreshKind::nothing().with_ram());
     let system = System::new_with_specifics(only_ram);
     let machine = system.total_memory();

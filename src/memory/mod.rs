@@ -10,6 +10,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 
 pub use self::budget::Budget;
+#[cfg(feature = "polars")]
+pub(crate) use self::budget::usable_memory;
 pub use self::policy::{Coldest, Largest, Lfu, Lru, Mru, Policy, Random, Rank, Usage};
 use self::queue::Queue;
 use crate::key::Key;

@@ -173,13 +173,10 @@ fn read_array<A: Element, D: Dimension>(input: &mut Decoder, layout: npy::Layout
         let (dtype, ndim) = (&layout.dtype, layout.shape.len());
         Error::damaged(format!("the file holds {ndim} dimensions of dtype {dtype:?}, which the catalog does not say"))
     };
-    if layout.dtype != A::DTYPE {
+    if layout.dtype != A::DTYPE || D::NDIM.is_some_and(|ndim| ndim != layout.shape.len()) {
         return Err(mismatch());
     }
     let mut shape = D::zeros(layout.shape.len());
-    if shape.ndim() != layout.shape.len() {
-        return Err(mismatch());
-    }
     shape.slice_mut().copy_from_slice(&layout.shape);
     let elements = npy::read_elements(input, &layout)?;
     let shape = shape.set_f(layout.fortran_order);

@@ -10,7 +10,7 @@ use arrow_schema::{ArrowError, DataType, SchemaRef};
 
 use super::{Kind, Value};
 use crate::error::{Error, Result};
-use crate::format::{Decoder, Encoder, Format, parquet as format};
+use crate::format::{Decoder, Encoder, Format, parquet as format, read_frame};
 
 const STORED_NAME: &str = "Frame";
 
@@ -43,7 +43,7 @@ impl Value for RecordBatch {
 
     /// All rows in one batch.
     fn decode(input: &mut Decoder) -> Result<Self> {
-        let (schema, mut batches) = format::decode(input)?;
+        let (schema, mut batches) = read_frame(|| format::decode(input))?;
         match batches.len() {
             1 => Ok(batches.remove(0)),
             _ => arrow_select::concat::concat_batches(&schema, &batches).map_err(|error| {
@@ -90,7 +90,7 @@ impl Value for Vec<RecordBatch> {
     }
 
     fn decode(input: &mut Decoder) -> Result<Self> {
-        format::decode(input).map(|(_, batches)| batches)
+        read_frame(|| format::decode(input)).map(|(_, batches)| batches)
     }
 }
 

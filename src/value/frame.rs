@@ -22,7 +22,7 @@ use serde_json::json;
 
 use super::{Kind, Value};
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::{Compression, Decoder, Encoder, Format, ROW_GROUP_BYTES};
+use crate::format::{Compression, Decoder, Encoder, Format, ROW_GROUP_BYTES, pages, read_frame};
 
 /// Any frame can be read as any type of frame: the file is the same.
 pub(super) const STORED_NAME: &str = "Frame";
@@ -85,19 +85,9 @@ impl Value for DataFrame {
 
     fn decode(input: &mut Decoder) -> Result<Self> {
         let rows = input.fact("rows").and_then(serde_json::Value::as_u64);
-        let bytes = io::Cursor::new(input.read_to_vec()?);
-        let frame = ParquetReader::new(bytes).finish().map_err(|error| match error {
-            PolarsError::IO { .. } => polars_error("cannot read the frame", error),
-            other => {
-                let text = text(other);
-                // The bytes are those that were published, but another kind of frame may have written them.
-                let (kind, message) = match text.starts_with("parquet: ") {
-                    true => (ErrorKind::Damaged, "the bytes are no Parquet"),
-                    false => (ErrorKind::Unsupported, "polars cannot read this frame; Arrow record batches may"),
-                };
-                Error::new(kind, message).with_source(text)
-            }
-        })?;
+        let bytes = input.read_to_vec()?;
+        pages::check(&bytes, input.size())?;
+        let frame = read_frame(|| ParquetReader::new(io::Cursor::new(bytes)).finish().map_err(cannot_read))?;
         match rows {
             // A file without columns has no rows of its own.
             Some(rows) if frame.width() == 0 => {
@@ -117,6 +107,19 @@ fn common_schema(frame: &DataFrame) -> KeyValueMetadata {
 /// Polars' errors are told by their text: their type may not cross the boundary of its version.
 fn text(error: PolarsError) -> String {
     error.to_string()
+}
+
+fn cannot_read(error: PolarsError) -> Error {
+    if matches!(error, PolarsError::IO { .. }) {
+        return polars_error("cannot read the frame", error);
+    }
+    let text = text(error);
+    // The bytes are those that were published, but another kind of frame may have written them.
+    let (kind, message) = match text.starts_with("parquet: ") {
+        true => (ErrorKind::Damaged, "the bytes are no Parquet"),
+        false => (ErrorKind::Unsupported, "polars cannot read this frame; Arrow record batches may"),
+    };
+    Error::new(kind, message).with_source(text)
 }
 
 fn polars_error(message: &str, error: PolarsError) -> Error {
@@ -166,7 +169,8 @@ impl Size {
             };
         }
         match array.dtype().to_physical_type() {
-            PhysicalType::Null => {}
+            // None at all, but the file has one for each.
+            PhysicalType::Null => self.total += array.len().div_ceil(8),
             PhysicalType::Boolean => with!(BooleanArray, array => self.bitmap(array.values())),
             PhysicalType::Primitive(_) => {
                 macro_rules! primitive {

@@ -18,7 +18,7 @@ fn fixture(version: u32) -> PathBuf {
 }
 
 fn smooth() -> Array2<f64> {
-    Array2::from_shape_fn((64, 50), |(i, j)| (i + 2 * j) as f64 / 8.0)
+    Array2::from_shape_fn((256, 250), |(i, j)| (i + 2 * j) as f64 / 8.0)
 }
 
 fn noise() -> Array1<u32> {

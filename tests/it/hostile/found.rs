@@ -47,3 +47,23 @@ fn an_array_of_other_dimensions_is_damage() {
         assert_eq!(kinds, [ErrorKind::Damaged; 3]);
     }
 }
+
+/// A Parquet page whose header tells of a negative number of values, which polars took for its size in memory.
+#[cfg(feature = "polars")]
+#[test]
+fn a_page_of_fewer_than_no_values_is_damage() {
+    use icechest::{Compression, ErrorKind};
+    use polars_core::df;
+    use polars_core::prelude::DataFrame;
+
+    let frame = df!("flags" => [Some(true), None, Some(false)]).unwrap();
+    let seed = super::stored(frame, Compression::Never);
+    // Thrift's compact form of field 5, the header of a data page, whose field 1 is the number 3.
+    let at = seed.bytes.windows(3).position(|bytes| bytes == [0x2c, 0x15, 0x06]).expect("a data page");
+    for claim in [0x05, 0x7f, 0x7e] {
+        let mut bytes = seed.bytes.clone();
+        bytes[at + 2] = claim;
+        let decoded = DataFrame::decode(&mut Decoder::from_bytes(bytes, &seed.format, seed.facts.clone()));
+        assert_eq!(decoded.unwrap_err().kind(), ErrorKind::Damaged);
+    }
+}
