@@ -34,7 +34,9 @@ def plain(name, data):
 def value(chest, row):
     data, form = payload(chest, row), row["format"]
     if form == "parquet":
-        return importlib.import_module("pyarrow.parquet").read_table(io.BytesIO(data))
+        # Threads of pyarrow may abort the process at its end (apache/arrow, issue 34314).
+        read_table = importlib.import_module("pyarrow.parquet").read_table
+        return read_table(io.BytesIO(data), use_threads=False, pre_buffer=False)
     if form == "npy":
         return importlib.import_module("numpy").load(io.BytesIO(data))
     if form == "b2nd":

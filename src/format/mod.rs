@@ -35,11 +35,11 @@ pub(crate) const BLOSC_BUFFERS: u64 = b2nd::WRITE_SCRATCH as u64;
 #[cfg(any(feature = "arrow", feature = "polars"))]
 pub(crate) const ROW_GROUP_BYTES: usize = 16 << 20;
 
-/// Reads a frame; the libraries panic at some bytes that are no sound file.
+/// Reads a frame; the libraries panic at types that they lack and at some bytes that are no sound file.
 #[cfg(any(feature = "arrow", feature = "polars"))]
 pub(crate) fn read_frame<T>(read: impl FnOnce() -> Result<T>) -> Result<T> {
     std::panic::catch_unwind(std::panic::AssertUnwindSafe(read))
-        .unwrap_or_else(|_| Err(Error::damaged("the frame is of a form at which the library that reads it panics")))
+        .unwrap_or_else(|_| Err(Error::unsupported("the library that reads frames panics at this one")))
 }
 
 /// The name of a file format, and the ending that its files get.

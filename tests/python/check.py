@@ -5,6 +5,7 @@ failure and exits with 1 if there are any.
 """
 
 import json
+import os
 import struct
 import sys
 import traceback
@@ -461,8 +462,9 @@ def main():
     root = Path(sys.argv[1])
     cases = json.loads((root / "manifest.json").read_text(encoding="utf-8"))
     found = [failure for case in cases for failure in failures(case, root)]
-    print("\n".join(found) or f"{len(cases)} files are right")
-    sys.exit(1 if found or not cases else 0)
+    print("\n".join(found) or f"{len(cases)} files are right", flush=True)
+    # Without the end of the interpreter, at which threads of pyarrow can abort the process (apache/arrow, issue 34314).
+    os._exit(1 if found or not cases else 0)
 
 
 if __name__ == "__main__":
