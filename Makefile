@@ -1,5 +1,5 @@
 # `make demo` shows what icechest does on real data; `make test` runs every test; `make torture` kills processes that use
-# one chest, a thousand times and more in ten minutes. They share one build.
+# one chest, thousands of times in ten minutes, and fuzzes every decoder for a moment. They share one build.
 
 CARGO ?= cargo
 PYTHON ?= python3
@@ -20,6 +20,7 @@ test: build python
 # One test after the other, so that each has the machine for itself; the output is for whoever watches.
 torture: build
 	ICECHEST_TORTURE_SECONDS=600 $(CARGO) test --workspace --test it torture::kills -- --nocapture --test-threads=1
+	fuzz/run.sh 15
 
 # All features and all targets at once: with other selections Cargo would compile polars a second time.
 build:

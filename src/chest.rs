@@ -10,7 +10,7 @@ use crate::entry::Entry;
 use crate::error::{Error, ErrorKind, Result};
 use crate::info::{Info, Stats};
 use crate::key::Key;
-use crate::memory::Budget;
+use crate::memory::{Budget, is_ranking};
 use crate::store::Store;
 use crate::sync::thread::{self, JoinHandle};
 use crate::value::{IntoValue, Value};
@@ -161,6 +161,9 @@ impl Chest {
         if self.store.disk.is_forked() {
             let message = "the chest was opened before this process was forked; open it again in the child";
             return Err(Error::new(ErrorKind::Unsupported, message).with_path(self.path()));
+        }
+        if is_ranking() {
+            return Err(Error::new(ErrorKind::Busy, "a policy cannot use a chest: the one that asks it is locked"));
         }
         Ok(&self.store)
     }
@@ -531,7 +534,8 @@ fn not_found(key: &Key) -> Error {
 
 impl fmt::Debug for Chest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let state = self.store.state();
+        let Ok(store) = self.store() else { return write!(f, "Chest({})", self.path().display()) };
+        let state = store.state();
         write!(
             f,
             "Chest({}, {} resident, {} of {} bytes)",

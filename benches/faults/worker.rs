@@ -82,7 +82,7 @@ fn get(chest: &Chest, key: u64) -> Result<String> {
 }
 
 fn is_array(key: u64) -> bool {
-    key % 4 == 0
+    key.is_multiple_of(4)
 }
 
 fn count_of(key: u64) -> u64 {
@@ -101,7 +101,7 @@ fn noise(key: u64, generation: u64) -> impl Iterator<Item = u64> {
 }
 
 fn array_of(key: u64, generation: u64) -> Array1<f64> {
-    let mut array: Array1<f64> = if key % 8 == 0 {
+    let mut array: Array1<f64> = if key.is_multiple_of(8) {
         noise(key, generation).take(count_of(key) as usize).map(|bits| (bits >> 11) as f64).collect()
     } else {
         // Wrapping, because the generation of a damaged value can be any number.

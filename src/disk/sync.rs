@@ -54,11 +54,11 @@ impl Disk {
         let synced = self.write(true, |catalog| {
             let unsynced = catalog.unsynced()?;
             let files: Vec<_> = unsynced.files.into_iter().filter(|(version, _)| !done.contains(version)).collect();
-            if !files.is_empty() {
-                if let Err((versions, error)) = self.sync_each(files, &mut done) {
-                    failure = Some(error);
-                    return catalog.mark_doubtful(&versions);
-                }
+            if !files.is_empty()
+                && let Err((versions, error)) = self.sync_each(files, &mut done)
+            {
+                failure = Some(error);
+                return catalog.mark_doubtful(&versions);
             }
             catalog.mark_synced()
         });

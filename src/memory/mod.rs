@@ -12,6 +12,7 @@ use std::sync::{Arc, Weak};
 pub use self::budget::Budget;
 #[cfg(feature = "polars")]
 pub(crate) use self::budget::usable_memory;
+pub(crate) use self::policy::is_ranking;
 pub use self::policy::{Coldest, Largest, Lfu, Lru, Mru, Policy, Random, Rank, Usage};
 use self::queue::Queue;
 use crate::key::Key;
@@ -54,6 +55,8 @@ pub(crate) struct Residents {
     clean: Queue,
     dirty: Queue,
     held: HashMap<Key, Held>,
+    /// Values that are resident no more. Whoever has locked this drops them when it is unlocked.
+    pub(crate) gone: Vec<Arc<dyn Stored>>,
     /// Bytes of residents, of values still held, and promised to values on their way in.
     used: u64,
     peak: u64,
@@ -97,6 +100,7 @@ impl Residents {
             clean: Queue::default(),
             dirty: Queue::default(),
             held: HashMap::new(),
+            gone: Vec::new(),
             used: 0,
             peak: 0,
             editions: 0,
@@ -144,7 +148,7 @@ impl Residents {
         resident.usage.uses += 1;
         resident.usage.last_use = use_number;
         resident.usage.epoch = epoch;
-        let rank = self.policy.rank(&resident.usage);
+        let rank = policy::rank(&*self.policy, &resident.usage);
         let queue = if resident.version.is_some() { &mut self.clean } else { &mut self.dirty };
         queue.remove(resident.rank, resident.edition);
         queue.insert(rank, resident.edition);
@@ -161,12 +165,12 @@ impl Residents {
 
     /// Makes a value resident, in place of an older one under the same key. Gives its edition.
     pub(crate) fn insert(&mut self, key: Key, value: Arc<dyn Stored>, size: u64, version: Option<i64>) -> u64 {
-        let uses = self.remove(&key).map_or(0, |old| old.usage.uses);
+        let uses = self.remove(&key).map_or(0, |usage| usage.uses);
         self.editions += 1;
         let edition = self.editions;
         let (last_use, epoch) = self.clock.tick(self.by_key.len());
         let usage = Usage { size, uses: uses + 1, last_use, epoch };
-        let rank = self.policy.rank(&usage);
+        let rank = policy::rank(&*self.policy, &usage);
         let queue = if version.is_some() { &mut self.clean } else { &mut self.dirty };
         queue.insert(rank, edition);
         self.by_edition.insert(edition, key.clone());
@@ -176,14 +180,15 @@ impl Residents {
         edition
     }
 
-    /// Ends the residence of a value, whatever it holds.
-    pub(crate) fn remove(&mut self, key: &Key) -> Option<Resident> {
+    /// Ends the residence of a value, whoever holds it.
+    pub(crate) fn remove(&mut self, key: &Key) -> Option<Usage> {
         let resident = self.by_key.remove(key)?;
         self.by_edition.remove(&resident.edition);
         let queue = if resident.version.is_some() { &mut self.clean } else { &mut self.dirty };
         queue.remove(resident.rank, resident.edition);
         self.give_back(resident.size);
-        Some(resident)
+        self.gone.push(resident.value);
+        Some(resident.usage)
     }
 
     /// Ends the residence of a value that is clean and that nobody holds. Tells whether it was.

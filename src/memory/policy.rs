@@ -1,7 +1,9 @@
 //! Which value is spilled first.
 
+use std::cell::Cell;
 use std::cmp::Ordering;
 use std::fmt;
+use std::panic::{self, AssertUnwindSafe};
 
 /// What a policy may know of a resident.
 #[non_exhaustive]
@@ -69,8 +71,26 @@ impl Eq for Rank {}
 /// # Ok::<(), icechest::Error>(())
 /// ```
 pub trait Policy: fmt::Debug + Send + Sync + 'static {
-    /// The place of a value that was just used.
+    /// The place of a value that was just used. It is asked for at every use, with the chest locked: in here all calls
+    /// of a chest give [`Busy`](crate::ErrorKind::Busy), and after a panic the value takes its place by its last use.
     fn rank(&self, usage: &Usage) -> Rank;
+}
+
+thread_local! {
+    static IS_RANKING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether this thread is in a policy.
+pub(crate) fn is_ranking() -> bool {
+    IS_RANKING.get()
+}
+
+/// Asks a policy, which is a user's.
+pub(super) fn rank(policy: &dyn Policy, usage: &Usage) -> Rank {
+    IS_RANKING.set(true);
+    let rank = panic::catch_unwind(AssertUnwindSafe(|| policy.rank(usage)));
+    IS_RANKING.set(false);
+    rank.unwrap_or(Rank(usage.last_use as f64, 0.0))
 }
 
 macro_rules! policies {

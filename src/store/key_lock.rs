@@ -3,10 +3,9 @@
 //! A thread that has a key's lock never waits for a second one, except in a user's closure; work that needs several
 //! takes those that are free. So the tiers cannot deadlock among themselves.
 
-use super::{State, Store};
+use super::{Locked, State, Store};
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::Key;
-use crate::sync::MutexGuard;
 use crate::sync::thread::{self, ThreadId};
 
 /// Who works on a key.
@@ -58,12 +57,12 @@ impl Store {
 
     /// The state, at a moment when a new value may take the place of the key's old one: others may be loading or
     /// publishing that, but not changing it.
-    pub(super) fn state_to_insert(&self, key: &Key) -> Result<MutexGuard<'_, State>> {
+    pub(super) fn state_to_insert(&self, key: &Key) -> Result<Locked<'_>> {
         self.wait_for(key, |work| work.is_change)
     }
 
     /// Waits until nobody does work on the key that is in the way.
-    fn wait_for(&self, key: &Key, in_the_way: impl Fn(&Work) -> bool) -> Result<MutexGuard<'_, State>> {
+    fn wait_for(&self, key: &Key, in_the_way: impl Fn(&Work) -> bool) -> Result<Locked<'_>> {
         let me = thread::current().id();
         let mut state = self.state();
         while let Some(work) = state.busy.get(key).filter(|work| in_the_way(work)) {

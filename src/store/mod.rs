@@ -11,6 +11,8 @@ mod publish;
 mod room;
 
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::mem;
+use std::ops::{Deref, DerefMut};
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::{Arc, PoisonError};
 
@@ -68,6 +70,45 @@ pub(crate) struct Counts {
     pub(crate) write_errors: u64,
 }
 
+/// The state, locked. Values that leave it are dropped when it is unlocked: that may take long, and run a user's code.
+pub(crate) struct Locked<'a>(Option<MutexGuard<'a, State>>);
+
+impl<'a> Locked<'a> {
+    /// Unlocks the state for as long as `wait` takes.
+    fn wait(mut self, wait: impl FnOnce(MutexGuard<'a, State>) -> MutexGuard<'a, State>) -> Self {
+        Self(self.0.take().map(wait))
+    }
+}
+
+impl Deref for Locked<'_> {
+    type Target = State;
+    fn deref(&self) -> &State {
+        match &self.0 {
+            Some(guard) => guard,
+            None => unreachable!("the guard is taken by those alone who end this"),
+        }
+    }
+}
+
+impl DerefMut for Locked<'_> {
+    fn deref_mut(&mut self) -> &mut State {
+        match &mut self.0 {
+            Some(guard) => guard,
+            None => unreachable!("the guard is taken by those alone who end this"),
+        }
+    }
+}
+
+impl Drop for Locked<'_> {
+    fn drop(&mut self) {
+        if let Some(mut guard) = self.0.take() {
+            let gone = mem::take(&mut guard.residents.gone);
+            drop(guard);
+            drop(gone);
+        }
+    }
+}
+
 /// A value that was found in memory.
 struct Found {
     value: Arc<dyn Stored>,
@@ -100,14 +141,19 @@ impl Store {
         }
     }
 
-    /// No code of a user runs while the state is locked, except `Policy::rank`; the state is sound after its panic.
-    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    /// No code of a user runs while the state is locked, except `Policy::rank`, which cannot use a chest.
+    pub(crate) fn state(&self) -> Locked<'_> {
+        Locked(Some(self.state.lock().unwrap_or_else(PoisonError::into_inner)))
     }
 
-    fn wait<'a>(&self, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+    /// Waits for a change, or for nothing.
+    fn wait<'a>(&'a self, mut state: Locked<'a>) -> Locked<'a> {
+        if !state.residents.gone.is_empty() {
+            drop(state);
+            return self.state();
+        }
         state.waiting += 1;
-        let mut state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        let mut state = state.wait(|guard| self.changed.wait(guard).unwrap_or_else(PoisonError::into_inner));
         state.waiting -= 1;
         state
     }
@@ -302,8 +348,8 @@ impl Store {
                 if held.as_ref().is_some_and(|(_, version)| Some(*version) == found.version) {
                     state.residents.release(key);
                 }
-                // A value is not dropped under the lock.
-                drop(state);
+                // This too is dropped when the state is unlocked.
+                state.residents.gone.extend(held.map(|(value, _)| value));
             }
             (false, _) => {}
         }

@@ -2,6 +2,8 @@
 //!
 //! A failure prints its schedule, which `shuttle::replay` runs again. `ICECHEST_SCHEDULES` says how many are tried.
 
+#![allow(clippy::unwrap_used, reason = "these are tests")]
+
 use std::cell::RefCell;
 use std::io::{Read, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -26,9 +28,12 @@ const fn room_for(notes: u64) -> u64 {
     notes * SIZE + SIZE / 5
 }
 
+/// What is done by an encoder or a decoder.
+type Hook = Arc<dyn Fn(Codec)>;
+
 // One thread of the system runs all threads of a model.
 std::thread_local! {
-    static DURING_CODEC: RefCell<Option<Arc<dyn Fn(Codec)>>> = const { RefCell::new(None) };
+    static DURING_CODEC: RefCell<Option<Hook>> = const { RefCell::new(None) };
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -45,7 +50,7 @@ fn during(codec: Codec) {
     }
 }
 
-fn set_codec(work: Option<Arc<dyn Fn(Codec)>>) {
+fn set_codec(work: Option<Hook>) {
     drop(DURING_CODEC.replace(work));
 }
 

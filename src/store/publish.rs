@@ -6,7 +6,7 @@ use std::sync::PoisonError;
 use std::time::Duration;
 
 use super::key_lock::KeyLock;
-use super::{State, Store};
+use super::{Locked, State, Store};
 use crate::builder::Durability;
 use crate::disk::Draft;
 use crate::error::{Error, Result};
@@ -177,15 +177,12 @@ impl Store {
             }
             if state.pending.is_empty() && !state.closing {
                 state = match next_sync {
-                    Some(at) => {
-                        self.work.wait_timeout(state, at - Instant::now()).unwrap_or_else(PoisonError::into_inner).0
-                    }
-                    None => self.work.wait(state).unwrap_or_else(PoisonError::into_inner),
+                    Some(at) => self.wait_for_work(state, at - Instant::now()),
+                    None => state.wait(|guard| self.work.wait(guard).unwrap_or_else(PoisonError::into_inner)),
                 };
             }
             if !state.pending.is_empty() && state.pending.len() < BATCH && !state.closing {
-                let lingered = self.work.wait_timeout(state, LINGER);
-                (state, _) = lingered.unwrap_or_else(PoisonError::into_inner);
+                state = self.wait_for_work(state, LINGER);
             }
             if state.closing {
                 return;
@@ -200,6 +197,10 @@ impl Store {
             let _: Result<()> = self.publish(&batch);
             drop((batch, writing));
         }
+    }
+
+    fn wait_for_work<'a>(&self, state: Locked<'a>, timeout: Duration) -> Locked<'a> {
+        state.wait(|guard| self.work.wait_timeout(guard, timeout).unwrap_or_else(PoisonError::into_inner).0)
     }
 
     /// Whether it is time to sync; `next` says when it is, if anything needs it.

@@ -1,8 +1,8 @@
 //! Room in memory: it is promised before it is taken, and made by spilling.
 
-use super::{State, Store};
+use super::{Locked, State, Store};
 use crate::error::Result;
-use crate::sync::{MutexGuard, thread};
+use crate::sync::thread;
 
 /// Spilling goes on until this much of the budget is used, so that the next insert need not spill again.
 const LOW_WATER: f64 = 0.95;
@@ -52,7 +52,7 @@ impl Store {
     }
 
     /// Spills until what is used is within the budget, or nothing is left that can be spilled.
-    pub(super) fn spill<'a>(&'a self, mut state: MutexGuard<'a, State>) -> Result<()> {
+    pub(super) fn spill<'a>(&'a self, mut state: Locked<'a>) -> Result<()> {
         let me = thread::current().id();
         loop {
             if state.residents.used() > state.residents.budget {
@@ -80,7 +80,7 @@ impl Store {
     }
 
     /// Publishes the dirty values that come next, down to the low-water mark, and ends their residence.
-    fn spill_dirty<'a>(&'a self, mut state: MutexGuard<'a, State>) -> Result<()> {
+    fn spill_dirty<'a>(&'a self, mut state: Locked<'a>) -> Result<()> {
         let target = (state.residents.budget as f64 * LOW_WATER) as u64;
         let mut excess = state.residents.used().saturating_sub(target);
         let mut locks = Vec::new();

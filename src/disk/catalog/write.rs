@@ -47,8 +47,11 @@ pub(crate) struct Transaction<'a> {
     /// Whether there is something to write even if the state is as it was.
     moves_on: bool,
     /// Rows that nobody needs any more, with their files: to be removed when the transaction is committed.
-    garbage: Vec<(i64, Option<String>)>,
+    garbage: Garbage,
 }
+
+/// Rows, by their versions, with their files.
+pub(crate) type Garbage = Vec<(i64, Option<String>)>;
 
 impl Catalog {
     /// Runs `work` in a transaction. Gives its result, and the files that nobody needs after it.
@@ -59,7 +62,7 @@ impl Catalog {
         durable: bool,
         full: bool,
         work: impl FnOnce(&mut Transaction<'_>) -> Result<T>,
-    ) -> Result<(T, Vec<(i64, Option<String>)>)> {
+    ) -> Result<(T, Garbage)> {
         let mut writer = self.writer();
         if full {
             writer.pragma_update(None, "synchronous", "FULL").map_err(sql_error)?;
@@ -111,7 +114,7 @@ fn run<T>(
     writer: &mut Connection,
     durable: bool,
     work: impl FnOnce(&mut Transaction<'_>) -> Result<T>,
-) -> Result<(T, Vec<(i64, Option<String>)>)> {
+) -> Result<(T, Garbage)> {
     let sql = writer.transaction_with_behavior(TransactionBehavior::Immediate).map_err(sql_error)?;
     let before = State::read(&sql)?;
     let sequence = sequence(&sql).map_err(sql_error)?;

@@ -1,7 +1,8 @@
 //! Reading bincode's bytes, which anybody may have written.
 //!
 //! The `bincode` crate reads them too, but takes a length at its word: a sequence of units may go on for ever, and a
-//! string may ask for memory that its bytes do not justify. Here no length is larger than what follows it.
+//! string may ask for memory that its bytes do not justify. Here no length is larger than what follows it, and a value
+//! that nests too deep for the stack is an error.
 
 use std::fmt;
 
@@ -9,11 +10,11 @@ use serde::de::value::U32Deserializer;
 use serde::de::{self, DeserializeOwned, DeserializeSeed, IntoDeserializer, Visitor};
 
 /// Elements that take no bytes may be so many in one value.
-const EMPTY: u64 = 1 << 28;
+const EMPTY: u64 = 1 << 26;
 
 /// Reads a value that takes all of the bytes.
 pub(super) fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Malformed> {
-    let mut reader = Reader { rest: bytes, empty: 0 };
+    let mut reader = Reader { rest: bytes, empty: 0, stack: stacker::remaining_stack().unwrap_or(0) / 2 };
     let value = T::deserialize(&mut reader)?;
     match reader.rest.len() {
         0 => Ok(value),
@@ -43,6 +44,8 @@ struct Reader<'de> {
     rest: &'de [u8],
     /// Elements without bytes that were read.
     empty: u64,
+    /// So much of the stack is left for what is done with the value afterwards, which may nest as deep.
+    stack: usize,
 }
 
 impl<'de> Reader<'de> {
@@ -58,6 +61,14 @@ impl<'de> Reader<'de> {
             self.rest.split_first_chunk().ok_or_else(|| Malformed("the value ends too early".into()))?;
         self.rest = rest;
         Ok(*array)
+    }
+
+    /// Refuses what nests too deep. Every type that can nest in itself comes by here.
+    fn nest(&self) -> Result<(), Malformed> {
+        match stacker::remaining_stack() {
+            Some(left) if left < self.stack => Err(Malformed("the value nests too deep for the stack".into())),
+            _ => Ok(()),
+        }
     }
 
     fn len(&mut self) -> Result<u64, Malformed> {
@@ -156,6 +167,7 @@ impl<'de> de::Deserializer<'de> for &mut Reader<'de> {
     }
 
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Malformed> {
+        self.nest()?;
         if self.flag()? { visitor.visit_some(self) } else { visitor.visit_none() }
     }
 
@@ -172,11 +184,13 @@ impl<'de> de::Deserializer<'de> for &mut Reader<'de> {
     }
 
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Malformed> {
+        self.nest()?;
         let left = self.len()?;
         visitor.visit_seq(Elements { reader: self, left })
     }
 
     fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Malformed> {
+        self.nest()?;
         let left = self.len()?;
         visitor.visit_map(Elements { reader: self, left })
     }
@@ -209,6 +223,7 @@ impl<'de> de::Deserializer<'de> for &mut Reader<'de> {
         _: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Malformed> {
+        self.nest()?;
         visitor.visit_enum(self)
     }
 

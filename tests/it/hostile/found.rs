@@ -67,3 +67,46 @@ fn a_page_of_fewer_than_no_values_is_damage() {
         assert_eq!(decoded.unwrap_err().kind(), ErrorKind::Damaged);
     }
 }
+
+/// A list of boxes, a byte each, that ends after ten million: reading it took more stack than there is.
+#[test]
+fn a_value_that_nests_too_deep_is_an_error() {
+    use icechest::{Chest, ErrorKind, Plain};
+    use serde::{Deserialize, Serialize};
+
+    #[derive(Serialize, Deserialize, Plain)]
+    struct Link(Option<Box<Link>>);
+
+    #[derive(Serialize, Deserialize, Plain)]
+    enum Tree {
+        Leaf,
+        Branches(Vec<Tree>),
+    }
+
+    let links = vec![1; 10_000_000];
+    let read = |bytes: Vec<u8>| Link::decode(&mut Decoder::from_bytes(bytes, "bincode", Json::Null));
+    assert_eq!(read(links.clone()).err().map(|error| error.kind()), Some(ErrorKind::Damaged));
+    let mut branches = Vec::new();
+    for _ in 0..1_000_000 {
+        branches.extend(1_u32.to_le_bytes());
+        branches.extend(1_u64.to_le_bytes());
+    }
+    let tree = Tree::decode(&mut Decoder::from_bytes(branches, "bincode", Json::Null));
+    assert_eq!(tree.err().map(|error| error.kind()), Some(ErrorKind::Damaged));
+
+    // One that is as deep as a stack can be expected to bear comes back.
+    let chest = Chest::temporary().unwrap();
+    let deep = (0..300).fold(Link(None), |link, _| Link(Some(Box::new(link))));
+    let tree = (0..300).fold(Tree::Leaf, |tree, _| Tree::Branches(vec![tree]));
+    chest.set_budget(0).unwrap();
+    chest.insert("link", deep).unwrap();
+    chest.insert("tree", tree).unwrap();
+    let mut depth = 0;
+    let link = chest.get::<Link>("link").unwrap();
+    let mut link = &*link;
+    while let Some(next) = &link.0 {
+        (link, depth) = (next, depth + 1);
+    }
+    assert_eq!(depth, 300);
+    assert!(matches!(&*chest.get::<Tree>("tree").unwrap(), Tree::Branches(branches) if branches.len() == 1));
+}

@@ -1,11 +1,12 @@
 //! Many threads, and closures that call back.
 
+use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Barrier};
+use std::sync::{Arc, Barrier, Mutex};
 use std::thread;
 
-use icechest::{Chest, ErrorKind};
+use icechest::{Chest, Decoder, Encoder, ErrorKind, Format, Kind, Policy, Rank, Usage, Value};
 
 use crate::helpers::dir;
 
@@ -237,4 +238,75 @@ fn an_entry_is_changed_filled_or_fails() {
     assert!(!chest.contains_key("m").unwrap());
     assert_eq!(chest.entry("n").or_insert("text").unwrap_err().kind(), ErrorKind::WrongType);
     assert_eq!(chest.entry("n").key(), &"n".into());
+}
+
+/// A policy is asked with the chest locked: it can neither use a chest nor harm one.
+#[test]
+fn a_policy_that_uses_a_chest_or_panics_does_no_harm() {
+    #[derive(Clone, Debug, Default)]
+    struct Curious(Arc<Mutex<Option<Chest>>>);
+    impl Policy for Curious {
+        fn rank(&self, usage: &Usage) -> Rank {
+            let chest = self.0.lock().unwrap().clone().unwrap();
+            assert_eq!(chest.get::<u64>(0).unwrap_err().kind(), ErrorKind::Busy);
+            assert!(format!("{chest:?}").starts_with("Chest("));
+            assert!(usage.uses < 2, "this policy panics at the second use");
+            Rank(usage.last_use as f64, 0.0)
+        }
+    }
+
+    let policy = Curious::default();
+    let chest = Chest::builder().budget(1 << 10).policy(policy.clone()).temporary().unwrap();
+    *policy.0.lock().unwrap() = Some(chest.clone());
+    for number in 0..100_u64 {
+        chest.insert(number, number).unwrap();
+        assert_eq!(*chest.get::<u64>(number).unwrap(), number);
+        chest.insert(number, number + 1).unwrap();
+    }
+    assert!((0..100).all(|number| *chest.get::<u64>(number).unwrap() == number + 1));
+    let stats = chest.stats().unwrap();
+    assert!(stats.values == 100 && stats.resident_bytes <= stats.budget, "{stats}");
+    // The last handles are not those in the policy.
+    *policy.0.lock().unwrap() = None;
+}
+
+/// A value is dropped when the chest is not locked, so what it does then may use the chest.
+#[test]
+fn a_value_that_uses_the_chest_as_it_is_dropped_does_no_harm() {
+    struct Last(Chest, u8);
+    impl Drop for Last {
+        fn drop(&mut self) {
+            assert!(self.0.contains_key("other").unwrap());
+            self.0.insert("dropped", u64::from(self.1)).unwrap();
+        }
+    }
+    impl Value for Last {
+        const KIND: Kind = Kind::Plain;
+        fn type_name() -> String {
+            "Last".to_owned()
+        }
+        fn size(&self) -> usize {
+            600
+        }
+        fn encode(&self, out: &mut Encoder) -> icechest::Result<Format> {
+            out.write_all(&[self.1]).unwrap();
+            Ok(Format::new("last", "last"))
+        }
+        fn decode(_: &mut Decoder) -> icechest::Result<Self> {
+            unreachable!("it is not read")
+        }
+    }
+
+    let chest = Chest::builder().budget(1 << 10).temporary().unwrap();
+    chest.insert("other", 1_u64).unwrap();
+    let dropped = || *chest.get::<u64>("dropped").unwrap();
+    chest.insert("replaced", Last(chest.clone(), 1)).unwrap();
+    chest.insert("replaced", 0_u64).unwrap();
+    assert_eq!(dropped(), 1);
+    chest.insert("removed", Last(chest.clone(), 2)).unwrap();
+    chest.remove("removed").unwrap();
+    assert_eq!(dropped(), 2);
+    chest.insert("spilled", Last(chest.clone(), 3)).unwrap();
+    chest.insert("large", vec![0_u8; 900]).unwrap();
+    assert_eq!(dropped(), 3);
 }
