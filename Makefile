@@ -19,7 +19,7 @@ test: build python
 
 # One test after the other, so that each has the machine for itself; the output is for whoever watches.
 torture: build
-	ICECHEST_TORTURE_SECONDS=600 $(CARGO) test --workspace --test it torture::kills -- --nocapture --test-threads=1
+	ICECHEST_TORTURE_SECONDS=600 $(CARGO) test --workspace --test it -- --nocapture --test-threads=1 torture::kills tiers::damage
 	fuzz/run.sh 15
 
 # All features and all targets at once: with other selections Cargo would compile polars a second time.

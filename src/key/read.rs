@@ -62,12 +62,16 @@ fn parts(items: Vec<Json>, depth: usize) -> ReadResult<Vec<Part>> {
 fn tagged(tag: &str, content: Json, depth: usize) -> ReadResult<Part> {
     let unknown = || de::Error::custom(format!("unknown tag {tag:.40}"));
     Ok(match (tag, content) {
-        ("$int", Json::String(digits)) => Part::Int(digits),
+        ("$int", Json::String(digits)) => match (digits.parse::<i128>(), digits.parse::<u128>()) {
+            (Ok(number), _) => Part::Int(number.to_string()),
+            (_, Ok(number)) => Part::Int(number.to_string()),
+            _ => return Err(unknown()),
+        },
         ("$float", Json::String(text)) => Part::Float(text.parse().map_err(|_| unknown())?),
         ("$bytes", Json::String(hex)) => Part::Bytes(unhex(&hex)?),
         ("$path", Json::String(path)) => Part::Path(path.into()),
         ("$path_bytes", Json::String(hex)) => Part::Path(path_of(unhex(&hex)?)?),
-        ("$digest", Json::String(hex)) => Part::Digest(hex),
+        ("$digest", Json::String(digits)) => Part::Digest(write::hex(&unhex(&digits)?)),
         ("$map", Json::Array(entries)) => {
             let entries = entries.into_iter().map(|entry| match entry {
                 Json::Array(pair) => <[Part; 2]>::try_from(parts(pair, depth)?)

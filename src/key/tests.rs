@@ -90,7 +90,12 @@ fn too_deep_is_refused() {
 
 #[test]
 fn only_the_canonical_text_is_a_key() {
-    for text in [" 1", "1 ", "\"\\u0041\"", "{\"a\":1}", "{\"$bytes\":\"0\"}", "01", "", "{\"$map\":[[2,1],[1,1]]}"] {
+    let texts = [" 1", "1 ", "\"\\u0041\"", "{\"a\":1}", "{\"$bytes\":\"0\"}", "01", "", "{\"$map\":[[2,1],[1,1]]}"];
+    let digits =
+        ["-00607467121969530393080", "+607467121969530393080", "1e30", "607467121969530393080607467121969530393080"];
+    let integers = digits.map(|digits| format!("{{\"$int\":\"{digits}\"}}"));
+    let digest = r#"{"$digest":"hello"}"#;
+    for text in texts.into_iter().chain(integers.iter().map(String::as_str)).chain([digest]) {
         assert!(Key::from_canonical(text).is_err(), "{text}");
     }
 }

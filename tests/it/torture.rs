@@ -13,7 +13,7 @@ mod writer;
 use std::time::Duration;
 
 /// How long a test may take, as told by `ICECHEST_TORTURE_SECONDS`.
-fn seconds() -> Option<u64> {
+pub(crate) fn seconds() -> Option<u64> {
     let seconds = std::env::var("ICECHEST_TORTURE_SECONDS").ok()?;
     Some(seconds.parse().unwrap_or_else(|_| panic!("ICECHEST_TORTURE_SECONDS is no number: {seconds}")))
 }
