@@ -23,6 +23,10 @@ pub(crate) trait Storage: fmt::Debug + Send + Sync {
     fn sync(&self, path: &Path) -> io::Result<()>;
     /// Differs after the machine was started again: then what was not synced may be lost.
     fn boot(&self) -> String;
+    /// Bytes that are left on the disk, as far as they can be told.
+    fn free(&self, _dir: &Path) -> u64 {
+        u64::MAX
+    }
 }
 
 /// An open file.
@@ -130,6 +134,11 @@ impl Storage for Os {
             Ok(id) => id.trim().to_owned(),
             Err(_) => sysinfo::System::boot_time().to_string(),
         }
+    }
+
+    #[cfg(unix)]
+    fn free(&self, dir: &Path) -> u64 {
+        rustix::fs::statvfs(dir).map_or(u64::MAX, |disk| disk.f_bavail.saturating_mul(disk.f_frsize))
     }
 }
 

@@ -21,6 +21,9 @@ const WAITING: u64 = 64 << 20;
 /// Of a directory that is over its limit so much more is freed, so that the next value need not evict again.
 const LOW_WATER: f64 = 0.05;
 
+/// No value takes the last bytes of a disk: without them the catalog could not be told of a removal.
+const RESERVE: u64 = 1 << 20;
+
 /// A value that was written but not published yet. Its file goes away when it is dropped.
 pub(crate) struct Draft {
     pub(super) row: Row,
@@ -30,6 +33,18 @@ pub(crate) struct Draft {
 impl Disk {
     /// Writes a value under a temporary name, or to memory when it is small.
     pub(crate) fn draft(&self, key: &Key, value: &dyn Stored) -> Result<Draft> {
+        match self.write_draft(key, value) {
+            Err(error) if error.kind() == ErrorKind::Full && self.frees_by_sync() => self.write_draft(key, value),
+            done => done,
+        }
+    }
+
+    /// Syncs if that makes room: then files go that were replaced.
+    fn frees_by_sync(&self) -> bool {
+        self.catalog.waiting().is_ok_and(|waiting| waiting > 0) && self.sync().is_ok()
+    }
+
+    fn write_draft(&self, key: &Key, value: &dyn Stored) -> Result<Draft> {
         let (unique, temporary) = self.new_file().map_err(|error| error.with_key(key))?;
         let fail = |error: Error| error.with_key(key).with_path(&temporary);
         let io = |error| fail(Error::io("cannot write the value", error));
@@ -86,6 +101,11 @@ impl Disk {
     /// Publishes drafts together: their files get their names, one transaction commits the rows, and the files that they
     /// replace go away. Gives the versions.
     pub(crate) fn publish(&self, drafts: Vec<Draft>) -> Result<Vec<i64>> {
+        let is_low = || self.storage.free(&self.root) < RESERVE;
+        if is_low() && !(self.frees_by_sync() && !is_low()) {
+            let message = "the disk is full, but for the little that it takes to remove values";
+            return Err(self.name_first(Error::new(ErrorKind::Full, message), drafts.first().map(|draft| &draft.row)));
+        }
         let mut rows = Vec::with_capacity(drafts.len());
         let mut placed = Vec::new();
         for Draft { row, file } in drafts {
@@ -99,14 +119,18 @@ impl Disk {
             }
             rows.push(row);
         }
-        let published = self.commit(&rows).map_err(|error| match rows.as_slice() {
-            [row] => error.with_key(&row.key),
-            _ => error,
-        });
+        let published = self.commit(&rows).map_err(|error| self.name_first(error, rows.first()));
         if published.is_err() {
             self.discard(placed);
         }
         published
+    }
+
+    /// Names one of the values that an error concerns, and its file.
+    fn name_first(&self, error: Error, row: Option<&Row>) -> Error {
+        let Some(row) = row else { return error };
+        let file = row.file.as_deref().unwrap_or(CATALOG);
+        error.with_key(&row.key).with_path(&self.root.join(file))
     }
 
     /// Commits rows, if need be after making room for them.

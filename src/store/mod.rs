@@ -397,8 +397,8 @@ impl Store {
         let (key, version) = (row.key.clone(), row.version);
         let path = row.file.as_deref().map(|name| self.disk.value_path(name)).transpose()?;
         let promised = row.bytes.saturating_add(decode_buffer(&row));
+        // Where no room can be made, because the disk is full, say, the value goes to the caller past the residents.
         let (room, made) = self.make_room(promised);
-        made?;
         let mut decoder = self.disk.read(row)?;
         // A panic in a decoder is an error like any other, as in an encoder.
         let decode = panic::catch_unwind(AssertUnwindSafe(|| V::decode(&mut decoder)));
@@ -419,15 +419,15 @@ impl Store {
         let erased: Arc<dyn Stored> = value.clone();
         let size = erased.size();
         // In another form than it was inserted, or with other buffers, a value may take more than the row tells.
-        let (rest, made) = self.make_room(size.saturating_sub(promised));
-        made?;
+        let (rest, made_rest) = self.make_room(size.saturating_sub(promised));
+        let has_room = made.is_ok() && made_rest.is_ok();
         let mut state = self.state();
         rest.end(&mut state);
         room.end(&mut state);
         state.counts.loads += 1;
         // Somebody may have inserted a newer value meanwhile; then this one belongs to the caller alone.
         if state.residents.get(&key).is_none_or(|resident| resident.version.is_some()) {
-            if size <= state.residents.budget {
+            if has_room && size <= state.residents.budget {
                 state.residents.release(&key);
                 state.residents.insert(key, erased, size, Some(version));
             } else {

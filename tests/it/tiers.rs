@@ -3,6 +3,8 @@
 mod budget;
 mod damage;
 mod failure;
+#[cfg(target_os = "linux")]
+mod full;
 mod limits;
 mod process;
 #[cfg(all(feature = "ndarray", feature = "polars"))]

@@ -142,6 +142,11 @@ impl Catalog {
         self.read_one(totals)
     }
 
+    /// Bytes of files that nobody needs after the next sync.
+    pub(crate) fn waiting(&self) -> Result<u64> {
+        Ok(self.read_one(State::read)?.waiting.max(0).cast_unsigned())
+    }
+
     /// How many keys there are, these included.
     pub(crate) fn len_with(&self, keys: &[Key]) -> Result<u64> {
         self.read(|snapshot| {

@@ -1,7 +1,7 @@
 //! Many threads, and closures that call back.
 
 use std::io::Write;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, Mutex};
 use std::thread;
@@ -250,7 +250,9 @@ fn a_policy_that_uses_a_chest_or_panics_does_no_harm() {
             let chest = self.0.lock().unwrap().clone().unwrap();
             assert_eq!(chest.get::<u64>(0).unwrap_err().kind(), ErrorKind::Busy);
             assert!(format!("{chest:?}").starts_with("Chest("));
-            assert!(usage.uses < 2, "this policy panics at the second use");
+            if usage.uses > 1 {
+                resume_unwind(Box::new("no rank for the second use"));
+            }
             Rank(usage.last_use as f64, 0.0)
         }
     }
