@@ -46,6 +46,7 @@ fn report_json(report: &Report) -> Json {
         "orphans": report.orphans,
         "orphan_bytes": report.orphan_bytes,
         "foreign": report.foreign,
+        "set_aside": report.set_aside,
         "rebuilt": report.rebuilt,
         "repaired": report.is_repaired,
         "healthy": report.is_healthy(),
@@ -74,6 +75,7 @@ fn show(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     let orphans = format!("that no value needs, {}, {fate}", bytes(report.orphan_bytes));
     files(&report.orphans, &orphans, out)?;
     files(&report.foreign, "that icechest did not make, left alone", out)?;
+    files(&report.set_aside, "of values that were replaced or removed, now in quarantine/", out)?;
     if let Some(values) = report.rebuilt {
         let values = many(values as usize, "value");
         writeln!(out, "a new catalog was made, of {values}; small values that only the old one held may be lost")?;

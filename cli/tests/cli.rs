@@ -354,7 +354,7 @@ fn a_check_of_a_healthy_chest_says_so() {
     }
     let stored: u64 = shell.json_lines(&["ls", "c", "--json"]).iter().filter_map(|v| v["stored_bytes"].as_u64()).sum();
     let facts = serde_json::json!({
-        "values": 3, "bytes": stored, "damaged": [], "orphans": [], "orphan_bytes": 0, "foreign": [],
+        "values": 3, "bytes": stored, "damaged": [], "orphans": [], "orphan_bytes": 0, "foreign": [], "set_aside": [],
         "rebuilt": null, "repaired": false, "healthy": true,
     });
     assert_eq!(check_json(&shell, 0, &[]), facts);

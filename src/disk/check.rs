@@ -275,8 +275,8 @@ impl<'a> Check<'a> {
         for row in damaged {
             let damage = report.add(Some(row.key), CATALOG, "the bytes of the value do not match their checksum");
             if self.repair {
-                disk.discard_row(row.version)?;
                 let place = disk.quarantine_bytes(row.version, &row.inline.unwrap_or_default())?;
+                disk.discard_row(row.version)?;
                 damage.quarantined = Some(relative(disk.root(), &place));
             }
         }
@@ -305,11 +305,12 @@ impl<'a> Check<'a> {
             return disk.write_again(row.version);
         }
         if self.repair {
-            disk.discard_row(row.version)?;
             // A row may name what is no file of a value; that is nobody's to move.
             if let Ok(path) = disk.value_path(name) {
                 damage.quarantined = disk.quarantine(&path)?.map(|place| relative(disk.root(), &place));
             }
+            // Afterwards: a file that no row names would be removed.
+            disk.discard_row(row.version)?;
         }
         Ok(())
     }

@@ -22,6 +22,9 @@ const MAGIC: &[u8; 8] = b"ICECHEST";
 const PARQUET: &[u8; 4] = b"PAR1";
 const SKIPPABLE: u32 = 0x184d_2a50;
 
+/// A longer JSON is none of ours: half of it is checksums, so this is enough for a value of a tebibyte.
+const LONGEST: u64 = 64 << 20;
+
 /// Bytes behind the JSON: its checksum, its length, and the magic.
 const TAIL: u64 = 16 + 4 + 8;
 
@@ -83,7 +86,10 @@ impl Disguise {
 pub(super) fn write(file: &dyn StorageFile, row: &mut Row) -> io::Result<()> {
     let json = to_json(row).to_string();
     let mut label = json.into_bytes();
-    let len = u32::try_from(label.len()).map_err(|_| io::Error::other("the value is too large for a label"))?;
+    let len = u32::try_from(label.len())
+        .ok()
+        .filter(|&len| u64::from(len) <= LONGEST)
+        .ok_or_else(|| io::Error::other("the value is too large for a label"))?;
     let digest = checksum(&label);
     label.extend_from_slice(&digest);
     label.extend_from_slice(&len.to_le_bytes());
@@ -167,7 +173,7 @@ fn find(file: &dyn StorageFile, len: u64) -> io::Result<Option<(Vec<u8>, Disguis
         };
         // Not longer than the file, or it cannot be read.
         let json_len = u64::from(u32::from_le_bytes(*json_len));
-        if (json_len + TAIL) * disguise.width() > end {
+        if json_len > LONGEST || (json_len + TAIL) * disguise.width() > end {
             continue;
         }
         let Some(json) = disguise.read(file, end, json_len + TAIL, json_len)? else { continue };

@@ -15,10 +15,11 @@ mod temporary;
 mod values;
 
 use std::collections::HashSet;
-use std::fs;
+use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicI64};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use serde_json::{Value as Json, json};
 
@@ -59,6 +60,10 @@ pub(crate) struct Disk {
     last_ns: AtomicI64,
     /// Whether a sync of the catalog failed.
     is_catalog_doubtful: AtomicBool,
+    /// Held by who syncs.
+    syncing: Mutex<()>,
+    /// Keeps others from making the catalog again.
+    _manifest: Option<File>,
     /// The process that opened the chest.
     process: u32,
     temporary: Option<TemporaryDir>,
@@ -78,6 +83,8 @@ impl Disk {
     /// Opens the chest in `root`, or makes one if there is nothing.
     pub(crate) fn open(root: &Path, settings: DiskSettings, storage: Arc<dyn Storage>) -> Result<Self> {
         let fail = |error| Error::io("cannot make the directory", error).with_path(root);
+        let above = std::path::absolute(root).map_err(fail)?;
+        let above = above.ancestors().find(|dir| dir.exists()).and_then(|dir| dir.canonicalize().ok());
         storage.create_dir(root).map_err(fail)?;
         // Absolute, so that a later change of the working directory does no harm.
         let root =
@@ -85,6 +92,12 @@ impl Disk {
         filesystem::refuse_network(&root)?;
         if !read_manifest(&root)? {
             drop(create(&root, true, settings.private, &*storage)?);
+            // Folders that were made for it; its own and the one around it are on the medium already.
+            let is_new = |dir: &&Path| above.as_ref().is_some_and(|above| dir.starts_with(above));
+            for dir in root.ancestors().skip(2).take_while(is_new) {
+                retry(|| storage.sync(dir))
+                    .map_err(|error| Error::io("cannot make the directory", error).with_path(dir))?;
+            }
         }
         let disk = Self::open_as_it_is(root, settings, storage)?;
         disk.recover()?;
@@ -93,18 +106,19 @@ impl Disk {
 
     /// Opens a chest in an absolute directory, without bringing it in order.
     pub(crate) fn open_as_it_is(root: PathBuf, settings: DiskSettings, storage: Arc<dyn Storage>) -> Result<Self> {
+        let manifest = attend(&root)?;
         let catalog = open_catalog(&root, &*storage)?;
         let fail = |error| Error::io("cannot tell others that the chest is open", error).with_path(&root.join(LOCKS));
         // Before anything is written: what a dead process left is told by its lock file.
         let session = Session::begin(&root.join(LOCKS), settings.private).map_err(fail)?;
-        Self::new(root, storage, catalog, session, settings, None)
+        Self::new(root, storage, catalog, session, settings, None, manifest)
     }
 
     /// A chest in a directory of its own that is removed when it is dropped.
     pub(crate) fn temporary(parent: Option<&Path>, settings: DiskSettings, storage: Arc<dyn Storage>) -> Result<Self> {
         let dir = TemporaryDir::create(parent)?;
         let catalog = create(dir.path(), false, settings.private, &*storage)?;
-        Self::new(dir.path().to_owned(), storage, catalog, Session::alone(), settings, Some(dir))
+        Self::new(dir.path().to_owned(), storage, catalog, Session::alone(), settings, Some(dir), None)
     }
 
     fn new(
@@ -114,6 +128,7 @@ impl Disk {
         session: Session,
         settings: DiskSettings,
         temporary: Option<TemporaryDir>,
+        manifest: Option<File>,
     ) -> Result<Self> {
         let last_ns = catalog.last_created_ns().map_err(|error| error.with_path(&root.join(CATALOG)))?;
         let disk = Self {
@@ -126,6 +141,8 @@ impl Disk {
             used: Mutex::default(),
             last_ns: AtomicI64::new(last_ns),
             is_catalog_doubtful: AtomicBool::new(false),
+            syncing: Mutex::default(),
+            _manifest: manifest,
             process: std::process::id(),
             temporary,
         };
@@ -243,6 +260,43 @@ fn read_manifest(root: &Path) -> Result<bool> {
     }
 }
 
+/// Takes part in the chest: nobody makes its catalog again while the file is open. None if the manifest is missing.
+fn attend(root: &Path) -> Result<Option<File>> {
+    let path = root.join(MANIFEST);
+    let io = |error| Error::io("cannot open the chest's format file", error).with_path(&path);
+    let file = match retry(|| File::open(&path)) {
+        Ok(file) => file,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(io(error)),
+    };
+    let began = Instant::now();
+    loop {
+        match file.try_lock_shared() {
+            Ok(()) => return Ok(Some(file)),
+            Err(TryLockError::WouldBlock) if began.elapsed() < catalog::BUSY_TIMEOUT => {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            Err(TryLockError::WouldBlock) => {
+                let message = "another process is making the catalog again; wait until it is done";
+                return Err(Error::new(ErrorKind::Busy, message).with_path(&path));
+            }
+            Err(TryLockError::Error(error)) => return Err(io(error)),
+        }
+    }
+}
+
+/// Keeps others from opening the chest, if nobody has it open. None if somebody has.
+fn keep_out(root: &Path) -> Result<Option<File>> {
+    let path = root.join(MANIFEST);
+    let io = |error| Error::io("cannot open the chest's format file", error).with_path(&path);
+    let file = retry(|| File::open(&path)).map_err(io)?;
+    match file.try_lock() {
+        Ok(()) => Ok(Some(file)),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(error)) => Err(io(error)),
+    }
+}
+
 fn open_catalog(root: &Path, storage: &dyn Storage) -> Result<Catalog> {
     let path = root.join(CATALOG);
     for folder in FOLDERS {
@@ -251,7 +305,9 @@ fn open_catalog(root: &Path, storage: &dyn Storage) -> Result<Catalog> {
             return Err(Error::damaged("something else is in the place of a folder of the chest").with_path(&path));
         }
         // Tools that copy a directory may leave empty folders out.
+        let is_missing = !path.exists();
         retry(|| storage.create_dir(&path))
+            .and_then(|()| if is_missing { retry(|| storage.sync(root)) } else { Ok(()) })
             .map_err(|error| Error::io("cannot make the folder", error).with_path(&path))?;
     }
     refuse_links(root)?;
@@ -379,12 +435,16 @@ fn write_manifest(root: &Path, storage: &dyn Storage) -> std::io::Result<()> {
 /// Makes an empty file for SQLite, which would make one that others can read. Its log gets the same mode.
 fn make_catalog(path: &Path, private: bool) -> std::io::Result<()> {
     let mut options = fs::OpenOptions::new();
-    options.write(true).create(true).truncate(false);
+    // One that is there is not opened: closing it again would free SQLite's locks of this process.
+    options.write(true).create_new(true);
     #[cfg(unix)]
     if private {
         std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     }
-    options.open(path).map(|_| ())
+    match options.open(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+        made => made.map(|_| ()),
+    }
 }
 
 fn check_manifest(bytes: &[u8]) -> Result<()> {

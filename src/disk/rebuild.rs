@@ -8,13 +8,16 @@ use std::path::Path;
 use super::catalog::{Catalog, Row, salvage};
 use super::check::{Progress, Report, relative};
 use super::storage::{Os, Storage};
-use super::{CATALOG, LOCKS, VALUES, label, make_catalog, quarantine, session, values};
+use super::{CATALOG, LOCKS, VALUES, keep_out, label, make_catalog, quarantine, refuse_links, session, values};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{Payload, checksum};
 use crate::key::Key;
 
 /// A new catalog that is complete but not in its place yet.
 const REBUILT: &str = "catalog.sqlite.rebuilt";
+
+/// What SQLite keeps beside a database.
+const LOGS: [&str; 2] = ["-wal", "-shm"];
 
 /// Rows of one transaction.
 const BATCH: usize = 1000;
@@ -29,12 +32,14 @@ pub(super) fn rebuild(
     let storage = Os { private: true };
     let io = |error| Error::io("cannot make the catalog again", error).with_path(root);
     let catalog = root.join(CATALOG);
+    // Until the end.
+    let alone = repair.then(|| keep_out(root)).transpose()?.flatten();
     if repair {
         let others = match session::live(&root.join(LOCKS)) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
             others => others.map_err(io)?,
         };
-        if !others.is_empty() {
+        if alone.is_none() || !others.is_empty() {
             let pids: Vec<String> = others.iter().map(|(_, pid)| pid.to_string()).collect();
             let message = format!(
                 "the catalog has to be made again, and processes have the chest open: {}; end them first",
@@ -44,12 +49,17 @@ pub(super) fn rebuild(
         }
         if !catalog.exists() && root.join(REBUILT).exists() {
             // An earlier repair was interrupted at its last step.
+            for name in LOGS {
+                quarantine(root, &root.join(format!("{CATALOG}{name}")), &storage)?;
+            }
             fs::rename(root.join(REBUILT), &catalog).map_err(io)?;
             report.rebuilt = Some(Catalog::open(&catalog, true)?.totals()?.0);
             return Ok(report);
         }
     }
-    let saved = match catalog.exists().then(|| salvage(&catalog)) {
+    // A link might lead out of the chest.
+    let is_ours = refuse_links(root).is_ok() && catalog.exists();
+    let saved = match is_ours.then(|| salvage(&catalog)) {
         Some(Err(error)) if error.kind() != ErrorKind::Damaged => return Err(error.with_path(&catalog)),
         saved => saved.and_then(Result::ok).unwrap_or_default(),
     };
@@ -62,6 +72,11 @@ pub(super) fn rebuild(
         return Ok(report);
     }
     make(root, &rows, &storage)?;
+    // Before the new catalog is in its place: then they would be files that nobody needs.
+    for name in rest {
+        quarantine(root, &values::value_path(root, &name)?, &storage)?;
+        report.set_aside.push(name);
+    }
     for name in [CATALOG.to_owned(), format!("{CATALOG}-wal"), format!("{CATALOG}-shm")] {
         let place = quarantine(root, &root.join(&name), &storage)?;
         for damage in report.damaged.iter_mut().filter(|damage| damage.file == name && damage.key.is_none()) {
@@ -70,10 +85,6 @@ pub(super) fn rebuild(
     }
     fs::rename(root.join(REBUILT), &catalog).map_err(io)?;
     storage.sync(root).map_err(io)?;
-    for name in rest {
-        quarantine(root, &values::value_path(root, &name)?, &storage)?;
-        report.set_aside.push(name);
-    }
     let keys: HashSet<&Key> = rows.iter().map(|row| &row.key).collect();
     for damage in &mut report.damaged {
         damage.is_saved |= damage.key.as_ref().is_some_and(|key| keys.contains(key));

@@ -153,7 +153,15 @@ pub(crate) fn dead(dir: &Path) -> io::Result<Vec<Dead>> {
 pub(crate) fn live(dir: &Path) -> io::Result<Vec<(String, u32)>> {
     let mut live = Vec::new();
     for (name, path) in lock_files(dir)? {
-        let Ok(file) = File::open(&path) else { continue };
+        let file = match File::open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            // It cannot be told, so nothing of this session may be touched.
+            Err(_) => {
+                live.push((name, 0));
+                continue;
+            }
+        };
         if file.try_lock_shared().is_err() {
             let mut pid = String::new();
             let _ = file.take(20).read_to_string(&mut pid);

@@ -8,6 +8,7 @@
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
+use std::sync::{MutexGuard, PoisonError};
 
 use super::catalog::{Row, Transaction};
 use super::session::{self, Dead};
@@ -32,10 +33,40 @@ impl Disk {
         if self.is_temporary() {
             return Ok(());
         }
+        // Of two threads that sync one file, the system tells one alone that it failed.
+        let alone = self.alone();
+        for _ in 0..ROUNDS {
+            if self.sync_once(&alone)? {
+                return Ok(());
+            }
+        }
+        Err(Error::new(ErrorKind::Io, "other processes cannot sync their values").with_path(&self.root))
+    }
+
+    /// The right to sync.
+    pub(super) fn alone(&self) -> MutexGuard<'_, ()> {
+        self.syncing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A transaction that is on the medium when this returns.
+    pub(super) fn write_durably<T>(
+        &self,
+        _alone: &MutexGuard<'_, ()>,
+        work: impl FnOnce(&mut Transaction<'_>) -> Result<T>,
+    ) -> Result<T> {
         if self.is_catalog_doubtful.load(Ordering::Relaxed) {
             self.catalog.checkpoint().map_err(|error| self.explain(error))?;
             self.is_catalog_doubtful.store(false, Ordering::Relaxed);
         }
+        let written = self.write(true, work);
+        if written.as_ref().is_err_and(|error| error.kind() != ErrorKind::Busy) {
+            self.is_catalog_doubtful.store(true, Ordering::Relaxed);
+        }
+        written
+    }
+
+    /// Tells whether it is done; not if another process found meanwhile that it cannot sync a value.
+    fn sync_once(&self, alone: &MutexGuard<'_, ()>) -> Result<bool> {
         let mut done = HashSet::new();
         for _ in 0..ROUNDS {
             let unsynced = self.catalog.unsynced().map_err(|error| self.explain(error))?;
@@ -51,20 +82,20 @@ impl Disk {
         }
         // What came meanwhile is synced while nobody can add to it.
         let mut failure = None;
-        let synced = self.write(true, |catalog| {
+        let synced = self.write_durably(alone, |catalog| {
             let unsynced = catalog.unsynced()?;
+            if !unsynced.doubtful.is_empty() {
+                return Ok(false);
+            }
             let files: Vec<_> = unsynced.files.into_iter().filter(|(version, _)| !done.contains(version)).collect();
             if !files.is_empty()
                 && let Err((versions, error)) = self.sync_each(files, &mut done)
             {
                 failure = Some(error);
-                return catalog.mark_doubtful(&versions);
+                return catalog.mark_doubtful(&versions).map(|()| false);
             }
-            catalog.mark_synced()
+            catalog.mark_synced().map(|()| true)
         });
-        if synced.as_ref().is_err_and(|error| error.kind() != ErrorKind::Busy) {
-            self.is_catalog_doubtful.store(true, Ordering::Relaxed);
-        }
         failure.map_or(synced, Err)
     }
 
@@ -165,11 +196,18 @@ impl Disk {
                 catalog.publish(&draft.row)?;
             }
             Ok(is_current)
-        })?;
-        if let (false, Some(name)) = (is_current, &draft.row.file) {
-            self.unlink(name);
+        });
+        match (is_current, draft.row.file) {
+            (Ok(false), Some(name)) => {
+                self.unlink(&name);
+                Ok(())
+            }
+            (Err(error), name) => {
+                self.discard(name.into_iter().collect());
+                Err(error)
+            }
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     /// Brings the directory in order at an open: after a power cut the values that it may have cost, and always what
@@ -220,12 +258,16 @@ impl Disk {
         }
         for row in catalog.unsynced_rows()? {
             let path = row.file.as_deref().map(|name| self.value_path(name)).transpose()?;
-            let verified = self.payload(row.clone()).and_then(|payload| Ok(payload.verify(|_| {})?));
-            if verified.is_err() {
-                catalog.withdraw(&row)?;
-                if let Some(path) = path {
-                    self.quarantine(&path)?;
+            match self.payload(row.clone()).and_then(|payload| Ok(payload.verify(|_| {})?)) {
+                Ok(()) => {}
+                Err(error) if error.is_of_the_file() => {
+                    catalog.withdraw(&row)?;
+                    if let Some(path) = path {
+                        self.quarantine(&path)?;
+                    }
                 }
+                // The value may be sound; the next open looks again.
+                Err(error) => return Err(error),
             }
         }
         catalog.set_boot(boot);

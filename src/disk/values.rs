@@ -102,7 +102,7 @@ impl Disk {
     /// replace go away. Gives the versions.
     pub(crate) fn publish(&self, drafts: Vec<Draft>) -> Result<Vec<i64>> {
         let is_low = || self.storage.free(&self.root) < RESERVE;
-        if is_low() && !(self.frees_by_sync() && !is_low()) {
+        if is_low() && (!self.frees_by_sync() || is_low()) {
             let message = "the disk is full, but for the little that it takes to remove values";
             return Err(self.name_first(Error::new(ErrorKind::Full, message), drafts.first().map(|draft| &draft.row)));
         }
@@ -149,13 +149,14 @@ impl Disk {
                         // Undoes the transaction.
                         Err(Error::new(ErrorKind::Full, "the chest has reached its limit on disk"))
                     }
-                    None => Ok((versions, catalog.waiting())),
+                    None => Ok((versions, catalog.stored(), catalog.waiting())),
                 }
             });
             let limit = self.settings.limit;
             match (published, over, limit) {
-                (Ok((versions, waiting)), ..) => {
-                    if waiting > WAITING {
+                (Ok((versions, stored, waiting)), ..) => {
+                    let is_over = limit.is_some_and(|limit| stored.saturating_add(waiting) > limit.bytes);
+                    if waiting > WAITING || is_over && waiting > 0 {
                         // The values are published; that old ones stay longer than they should is no error.
                         let _: Result<()> = self.sync();
                     }
@@ -171,7 +172,8 @@ impl Disk {
                         self.sync()?;
                     } else if limit.evict {
                         let low_water = (limit.bytes as f64 * LOW_WATER) as u64;
-                        self.write(true, |catalog| catalog.evict(excess.saturating_add(low_water)))?;
+                        let alone = self.alone();
+                        self.write_durably(&alone, |catalog| catalog.evict(excess.saturating_add(low_water)))?;
                     } else {
                         return Err(error);
                     }
@@ -184,7 +186,7 @@ impl Disk {
 
     /// Gives up files that have their names already but no rows. When a commit failed it may be done all the same, by
     /// whoever recovers the catalog after a crash; so they go after the next one that succeeds.
-    fn discard(&self, placed: Vec<String>) {
+    pub(super) fn discard(&self, placed: Vec<String>) {
         if placed.is_empty() {
             return;
         }

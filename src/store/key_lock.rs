@@ -21,6 +21,20 @@ pub(super) struct KeyLock<'a> {
     key: Key,
 }
 
+impl State {
+    /// Whether a thread waits for a key that another one has, or that is had by a thread that waits for it in turn.
+    fn waits_for(&self, mut thread: ThreadId, other: ThreadId) -> bool {
+        // Each step goes to another thread: nobody has begun to wait in a circle.
+        while let Some(work) = self.waits.get(&thread).and_then(|key| self.busy.get(key)) {
+            if work.owner == other {
+                return true;
+            }
+            thread = work.owner;
+        }
+        false
+    }
+}
+
 impl KeyLock<'_> {
     pub(super) fn key(&self) -> &Key {
         &self.key
@@ -70,7 +84,13 @@ impl Store {
                 let message = "a closure or an encoder uses the very key that it works for";
                 return Err(Error::new(ErrorKind::Busy, message).with_key(key));
             }
+            if state.waits_for(work.owner, me) {
+                let message = "two closures or encoders, in threads of their own, wait for each other's keys";
+                return Err(Error::new(ErrorKind::Busy, message).with_key(key));
+            }
+            state.waits.insert(me, key.clone());
             state = self.wait(state);
+            state.waits.remove(&me);
         }
         Ok(state)
     }

@@ -23,7 +23,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::key::Key;
 use crate::memory::{Resident, Residents};
 use crate::sync::atomic::AtomicBool;
-use crate::sync::thread::ThreadId;
+use crate::sync::thread::{self, ThreadId};
 use crate::sync::{Condvar, Mutex, MutexGuard};
 use crate::value::{Kind, Stored, Value};
 
@@ -50,6 +50,8 @@ pub(crate) struct State {
     pub(crate) counts: Counts,
     /// Keys that a thread works on.
     busy: HashMap<Key, Work>,
+    /// The keys that threads wait for.
+    waits: HashMap<ThreadId, Key>,
     /// Threads that write values.
     writers: Vec<ThreadId>,
     /// Dirty keys for the background writer.
@@ -125,6 +127,7 @@ impl Store {
             residents,
             counts: Counts::default(),
             busy: HashMap::new(),
+            waits: HashMap::new(),
             writers: Vec::new(),
             pending: VecDeque::new(),
             closing: false,
@@ -152,9 +155,17 @@ impl Store {
             drop(state);
             return self.state();
         }
+        // An encoder that waits makes no room: nobody should wait for it.
+        let me = thread::current().id();
+        let mine = state.writers.iter().filter(|&&writer| writer == me).count();
+        if mine > 0 {
+            state.writers.retain(|&writer| writer != me);
+            self.wake(&state);
+        }
         state.waiting += 1;
         let mut state = state.wait(|guard| self.changed.wait(guard).unwrap_or_else(PoisonError::into_inner));
         state.waiting -= 1;
+        state.writers.extend(std::iter::repeat_n(me, mine));
         state
     }
 

@@ -23,7 +23,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::key::Key;
 
 /// Another process may hold the write lock for so long before a call gives up.
-const BUSY_TIMEOUT: Duration = if cfg!(test) { Duration::from_secs(1) } else { Duration::from_secs(30) };
+pub(super) const BUSY_TIMEOUT: Duration = if cfg!(test) { Duration::from_secs(1) } else { Duration::from_secs(30) };
 
 /// Two connections: a reader never waits for this process's writer.
 pub(crate) struct Catalog {

@@ -44,6 +44,8 @@ pub(crate) struct Transaction<'a> {
     /// The last version that was given.
     sequence: i64,
     state: State,
+    /// The bytes that were waiting for a sync when the transaction began.
+    waiting_before: i64,
     /// Whether there is something to write even if the state is as it was.
     moves_on: bool,
     /// Rows that nobody needs any more, with their files: to be removed when the transaction is committed.
@@ -118,8 +120,9 @@ fn run<T>(
     let sql = writer.transaction_with_behavior(TransactionBehavior::Immediate).map_err(sql_error)?;
     let before = State::read(&sql)?;
     let sequence = sequence(&sql).map_err(sql_error)?;
-    let state = before.clone();
-    let mut transaction = Transaction { sql: &sql, durable, sequence, state, moves_on: false, garbage: Vec::new() };
+    let (state, waiting_before) = (before.clone(), before.waiting);
+    let mut transaction =
+        Transaction { sql: &sql, durable, sequence, state, waiting_before, moves_on: false, garbage: Vec::new() };
     let done = work(&mut transaction)?;
     let Transaction { state, moves_on, garbage, .. } = transaction;
     if moves_on || before != state {
@@ -154,7 +157,7 @@ impl<'a> Transaction<'a> {
     /// Publishes a row in place of the one that its key has. Gives its version.
     pub(crate) fn publish(&mut self, row: &Row) -> Result<i64> {
         let version = self.next_version()?;
-        self.take_out(&row.key, version, row.file.is_some()).map_err(sql_error)?;
+        self.take_out(&row.key, version).map_err(sql_error)?;
         self.put_in(row, version).map_err(sql_error)?;
         Ok(version)
     }
@@ -163,16 +166,21 @@ impl<'a> Transaction<'a> {
         let sql = "INSERT INTO entries VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, \
                    ?17, ?18)";
         row.insert(&mut *self.sql.prepare_cached(sql)?, version)?;
-        self.state.live += 1;
-        self.state.stored += row.stored_bytes.cast_signed();
+        self.count_in(row.stored_bytes.cast_signed());
         Ok(())
     }
 
-    /// By how much the directory would be over a limit.
+    /// By how much the directory would be over a limit. What this very transaction replaces does not count: it is gone
+    /// after the sync that is due then.
     pub(crate) fn excess(&self, limit: Limit) -> Option<Excess> {
-        let excess =
-            self.state.stored.max(0).cast_unsigned().saturating_add(self.waiting()).saturating_sub(limit.bytes);
-        (excess > 0).then_some(Excess { excess, waiting: self.waiting() })
+        let waiting = self.waiting_before.max(0).cast_unsigned();
+        let excess = self.state.stored.max(0).cast_unsigned().saturating_add(waiting).saturating_sub(limit.bytes);
+        (excess > 0).then_some(Excess { excess, waiting })
+    }
+
+    /// Bytes of all values on disk.
+    pub(crate) fn stored(&self) -> u64 {
+        self.state.stored.max(0).cast_unsigned()
     }
 
     /// Bytes of values that were replaced or removed and that stay until the next sync.
@@ -183,7 +191,7 @@ impl<'a> Transaction<'a> {
     /// Removes a key. Tells whether it was there.
     pub(crate) fn remove(&mut self, key: &Key) -> Result<bool> {
         let since = self.next_version()?;
-        let removed = self.take_out(key, since, false).map_err(sql_error)?;
+        let removed = self.take_out(key, since).map_err(sql_error)?;
         if removed == 0 {
             super::confirm_absence(self.sql, key)?;
             self.sequence -= 1;
@@ -196,8 +204,8 @@ impl<'a> Transaction<'a> {
     }
 
     /// Takes a key's row out of the table. It is kept aside, together with its file, if a power cut could bring it back
-    /// or make it needed again: because the value in its place is not on the medium yet.
-    fn take_out(&mut self, key: &Key, since: i64, for_a_file: bool) -> rusqlite::Result<usize> {
+    /// or make it needed again: because a value that comes in its place is not on the medium yet.
+    fn take_out(&mut self, key: &Key, since: i64) -> rusqlite::Result<usize> {
         let select = "SELECT version, stored_bytes, file FROM entries WHERE hash = ?1 AND key = ?2";
         let mut select = self.sql.prepare_cached(select)?;
         let rows = select.query_map(params![hash(key.canonical()), key.canonical()], |row| {
@@ -207,12 +215,12 @@ impl<'a> Transaction<'a> {
         let count = rows.len();
         for (version, stored_bytes, file) in rows {
             let was_synced = self.durable && version <= self.state.synced;
-            if self.durable && (file.is_some() || was_synced && for_a_file) {
+            if self.durable && (file.is_some() || was_synced) {
                 let retire = "INSERT INTO retired SELECT *, ?2 FROM entries WHERE version = ?1";
                 self.sql.prepare_cached(retire)?.execute([version, since])?;
             }
             match (was_synced, file) {
-                (true, Some(_)) => self.state.waiting += stored_bytes,
+                (true, Some(_)) => self.state.waiting = self.state.waiting.saturating_add(stored_bytes),
                 (false, Some(file)) => self.garbage.push((version, Some(file))),
                 (_, None) => {}
             }
@@ -223,9 +231,14 @@ impl<'a> Transaction<'a> {
 
     fn delete(&mut self, version: i64, stored_bytes: i64) -> rusqlite::Result<()> {
         self.sql.prepare_cached("DELETE FROM entries WHERE version = ?1")?.execute([version])?;
-        self.state.live -= 1;
-        self.state.stored -= stored_bytes;
+        self.state.live = self.state.live.saturating_sub(1);
+        self.state.stored = self.state.stored.saturating_sub(stored_bytes);
         Ok(())
+    }
+
+    fn count_in(&mut self, stored_bytes: i64) {
+        self.state.live = self.state.live.saturating_add(1);
+        self.state.stored = self.state.stored.saturating_add(stored_bytes);
     }
 
     /// Removes the least recently used values until `bytes` are free. Gives their keys' number.
@@ -320,8 +333,9 @@ impl<'a> Transaction<'a> {
     pub(crate) fn withdraw(&mut self, row: &Row) -> Result<bool> {
         let stored_bytes = row.stored_bytes.cast_signed();
         self.delete(row.version, stored_bytes).map_err(sql_error)?;
+        // What was replaced or removed before the last sync is garbage.
         let select = "SELECT version, stored_bytes, file FROM retired WHERE hash = ?1 AND key = ?2 AND version <= ?3 \
-                      ORDER BY version DESC LIMIT 1";
+                      AND since > ?3 ORDER BY version DESC LIMIT 1";
         let mut select = self.sql.prepare_cached(select).map_err(sql_error)?;
         let key = row.key.canonical();
         let old = select.query_row(params![hash(key), key, self.state.synced], |row| {
@@ -332,9 +346,8 @@ impl<'a> Transaction<'a> {
                        label_at, checksums, created_ns, seal, used, about, file, inline FROM retired WHERE version = ?1";
         self.sql.execute(restore, [version]).map_err(sql_error)?;
         self.sql.execute("DELETE FROM retired WHERE version = ?1", [version]).map_err(sql_error)?;
-        self.state.live += 1;
-        self.state.stored += stored_bytes;
-        self.state.waiting -= if file.is_some() { stored_bytes } else { 0 };
+        self.count_in(stored_bytes);
+        self.state.waiting = self.state.waiting.saturating_sub(if file.is_some() { stored_bytes } else { 0 });
         Ok(true)
     }
 

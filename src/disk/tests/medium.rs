@@ -296,6 +296,8 @@ impl StorageFile for Watched {
 pub(super) enum Unsynced {
     Dropped,
     Kept,
+    /// All names are there, but only the catalog's contents: the worst for values.
+    Catalog,
     /// Of the names' changes a first part is there; of each file a random half of its pages of so many bytes.
     Torn {
         page: usize,
@@ -340,7 +342,7 @@ fn names_after(events: &[Event], unsynced: Unsynced, random: &mut fastrand::Rng)
     let open: Vec<usize> = changes.iter().copied().filter(|&at| !is_synced(at)).collect();
     let kept = match unsynced {
         Unsynced::Dropped => 0,
-        Unsynced::Kept => open.len(),
+        Unsynced::Kept | Unsynced::Catalog => open.len(),
         Unsynced::Torn { .. } => random.usize(..=open.len()),
     };
     let mut names = BTreeMap::new();
@@ -373,10 +375,10 @@ fn made_as(events: &[Event], path: &Path, before: usize) -> Option<usize> {
 }
 
 /// The contents on the medium: what was synced, and what is left of the rest.
-fn contents_after(events: &[Event], unsynced: Unsynced, random: &mut fastrand::Rng) -> HashMap<usize, Vec<u8>> {
+fn contents_after(all: &[Event], unsynced: Unsynced, random: &mut fastrand::Rng) -> HashMap<usize, Vec<u8>> {
     let mut contents: HashMap<usize, Vec<u8>> = HashMap::new();
     let mut pending: BTreeMap<usize, Vec<&Event>> = BTreeMap::new();
-    for event in events {
+    for event in all {
         match event {
             Event::Write { file, .. } | Event::Truncate { file, .. } => pending.entry(*file).or_default().push(event),
             Event::Sync { file } => {
@@ -394,7 +396,8 @@ fn contents_after(events: &[Event], unsynced: Unsynced, random: &mut fastrand::R
         let content = contents.entry(file).or_default();
         match unsynced {
             Unsynced::Dropped => {}
-            Unsynced::Kept => events.into_iter().for_each(|event| apply(content, event)),
+            Unsynced::Catalog if !is_of_catalog(all, file) => {}
+            Unsynced::Kept | Unsynced::Catalog => events.into_iter().for_each(|event| apply(content, event)),
             Unsynced::Torn { page, .. } => {
                 let mut whole = content.clone();
                 events.into_iter().for_each(|event| apply(&mut whole, event));
@@ -403,6 +406,13 @@ fn contents_after(events: &[Event], unsynced: Unsynced, random: &mut fastrand::R
         }
     }
     contents
+}
+
+fn is_of_catalog(events: &[Event], file: usize) -> bool {
+    events.iter().any(|event| match event {
+        Event::Make { path, file: made } => *made == file && path.to_string_lossy().contains("catalog.sqlite"),
+        _ => false,
+    })
 }
 
 fn apply(content: &mut Vec<u8>, event: &Event) {
