@@ -151,24 +151,22 @@ pub(crate) fn dead(dir: &Path) -> io::Result<Vec<Dead>> {
 
 /// The names of the live sessions in `dir`, with the numbers of their processes.
 pub(crate) fn live(dir: &Path) -> io::Result<Vec<(String, u32)>> {
-    let mut live = Vec::new();
-    for (name, path) in lock_files(dir)? {
-        let file = match File::open(&path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-            // It cannot be told, so nothing of this session may be touched.
-            Err(_) => {
-                live.push((name, 0));
-                continue;
-            }
-        };
-        if file.try_lock_shared().is_err() {
-            let mut pid = String::new();
-            let _ = file.take(20).read_to_string(&mut pid);
-            live.push((name, pid.trim().parse().unwrap_or(0)));
-        }
-    }
-    Ok(live)
+    let files = lock_files(dir)?.into_iter();
+    Ok(files.filter_map(|(name, path)| Some((name, process_of(File::open(path))?))).collect())
+}
+
+/// The number of the process that has locked a file; none if nobody has. What cannot be told counts as locked, by 0: then
+/// nothing of this session is touched.
+fn process_of(lock: io::Result<File>) -> Option<u32> {
+    let file = match lock {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
+        Err(_) => return Some(0),
+    };
+    file.try_lock_shared().err()?;
+    let mut pid = String::new();
+    let _ = file.take(20).read_to_string(&mut pid);
+    Some(pid.trim().parse().unwrap_or(0))
 }
 
 fn lock_files(dir: &Path) -> io::Result<Vec<(String, PathBuf)>> {
@@ -190,4 +188,22 @@ fn new_name() -> String {
     let mut hasher = RandomState::new().build_hasher();
     hasher.write_u32(std::process::id());
     format!("{:0DIGITS$x}", hasher.finish() >> (64 - 4 * DIGITS))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_that_cannot_be_looked_at_counts_as_live() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("0123456789ab.lock");
+        assert_eq!(process_of(File::open(&path)), None);
+        fs::write(&path, "7").unwrap();
+        assert_eq!(process_of(File::open(&path)), None);
+        let holder = File::open(&path).unwrap();
+        holder.lock().unwrap();
+        assert_eq!(process_of(File::open(&path)), Some(7));
+        assert_eq!(process_of(Err(io::ErrorKind::PermissionDenied.into())), Some(0));
+    }
 }

@@ -401,6 +401,40 @@ mod closures {
     }
 }
 
+mod encoders {
+    use super::*;
+
+    /// An encoder reads a value that another thread is loading, which waits for room, which the encoder's thread makes.
+    #[test]
+    fn an_encoder_may_read_what_another_thread_loads() {
+        explore(|dir| {
+            let chest = temporary(dir, 2);
+            chest.insert("cold", Note(7)).unwrap();
+            chest.insert("more", Note(8)).unwrap();
+            chest.insert("evenmore", Note(9)).unwrap();
+            chest.flush().unwrap();
+            let inner = chest.clone();
+            set_codec(Some(Arc::new(move |codec| {
+                if codec == Codec::Encode(1) {
+                    assert_eq!(inner.get::<Note>("cold").unwrap().0, 7);
+                } else {
+                    thread::yield_now();
+                }
+            })));
+            let writer = spawn(&chest, |chest| {
+                chest.insert("first", Note(1)).unwrap();
+                chest.insert("second", Note(2)).unwrap();
+                chest.insert("third", Note(3)).unwrap();
+            });
+            let readers = [(); 2].map(|()| spawn(&chest, |chest| assert_eq!(get(chest, "cold").0, 7)));
+            join([writer]);
+            join(readers);
+            set_codec(None);
+            assert_in_budget(&chest);
+        });
+    }
+}
+
 mod changes {
     use super::*;
 

@@ -49,3 +49,16 @@ fn the_holder_of_the_lock_is_named_and_its_death_frees_it() {
     // With the lock held this would be an error again.
     chest.flush().unwrap();
 }
+
+#[test]
+fn while_a_catalog_is_made_again_nobody_opens_the_chest_and_the_other_way_round() {
+    let dir = tempfile::tempdir().unwrap();
+    let chest = Chest::open(dir.path()).unwrap();
+    assert!(crate::disk::keep_out(dir.path()).unwrap().is_none(), "somebody has it open");
+    drop(chest);
+    let alone = crate::disk::keep_out(dir.path()).unwrap();
+    assert!(alone.is_some());
+    assert_eq!(Chest::open(dir.path()).unwrap_err().kind(), ErrorKind::Busy);
+    drop(alone);
+    Chest::open(dir.path()).unwrap();
+}

@@ -114,3 +114,32 @@ fn texts_of_a_row_promise_nothing() {
         assert_untouched(dir.path(), column);
     }
 }
+
+/// A link or a pipe in the place of the catalog: what it leads to is neither read nor touched, and nobody waits for it.
+#[cfg(unix)]
+#[test]
+fn a_catalog_that_leads_elsewhere_is_not_followed() {
+    let pipe = |path: &Path| assert!(std::process::Command::new("mkfifo").arg(path).status().unwrap().success());
+    for leads in ["link", "pipe"] {
+        let (dir, other) = (scene(), scene());
+        let (root, elsewhere) = (dir.path().join("chest"), other.path().join("chest"));
+        // Another catalog, which names a value that this chest does not have.
+        Chest::open(&elsewhere).unwrap().insert("theirs", 1).unwrap();
+        let catalog = root.join("catalog.sqlite");
+        fs::remove_file(&catalog).unwrap();
+        match leads {
+            "link" => std::os::unix::fs::symlink(elsewhere.join("catalog.sqlite"), &catalog).unwrap(),
+            _ => pipe(&catalog),
+        }
+        let bytes = fs::read(elsewhere.join("catalog.sqlite")).unwrap();
+        let names = fs::read_dir(&elsewhere).unwrap().count();
+        assert_eq!(Chest::open(&root).unwrap_err().kind(), icechest::ErrorKind::Damaged, "{leads}");
+        assert!(!Chest::check(&root).run().unwrap().is_healthy());
+        let report = Chest::check(&root).repair(true).run().unwrap();
+        assert_eq!(report.rebuilt, Some(1), "{leads}: {report}");
+        let chest = Chest::open(&root).unwrap();
+        assert!(!chest.contains_key("theirs").unwrap() && chest.contains_key("value").unwrap());
+        assert_eq!(fs::read(elsewhere.join("catalog.sqlite")).unwrap(), bytes);
+        assert_eq!(fs::read_dir(&elsewhere).unwrap().count(), names, "{leads} left the directory");
+    }
+}

@@ -76,6 +76,24 @@ fn a_full_chest_evicts_what_was_least_recently_used() {
     assert!((25..35).all(|key| chest.contains_key(key).unwrap()), "{:?}", chest.keys());
 }
 
+/// What a value replaces makes room for it, although a power cut may need it until the next sync.
+#[test]
+fn at_the_limit_a_synced_value_can_be_overwritten() {
+    for when_full in [WhenFull::Refuse, WhenFull::Evict] {
+        let dir = dir();
+        let chest = open(dir.path(), 10, when_full);
+        (0..10).for_each(|key| chest.insert(key, block(key)).unwrap());
+        chest.sync().unwrap();
+        for round in 1..5 {
+            for key in 0..10 {
+                chest.insert(key, block(key + round)).unwrap();
+                assert!(on_disk(dir.path()) <= 90_000, "{when_full:?}");
+            }
+        }
+        assert!((0..10).all(|key| *chest.get::<Vec<u64>>(key).unwrap() == block(key + 4)), "{when_full:?}");
+    }
+}
+
 #[test]
 fn a_value_over_the_whole_limit_is_refused() {
     for when_full in [WhenFull::Refuse, WhenFull::Evict] {

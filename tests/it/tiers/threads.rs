@@ -312,3 +312,27 @@ fn a_value_that_uses_the_chest_as_it_is_dropped_does_no_harm() {
     chest.insert("large", vec![0_u8; 900]).unwrap();
     assert_eq!(dropped(), 3);
 }
+
+/// Two closures that each need the key that the other one makes: one of them is told.
+#[test]
+fn closures_that_wait_for_each_other_are_told() {
+    let chest = Chest::temporary().unwrap();
+    let both = Barrier::new(2);
+    let make = |mine: &str, theirs: &str| {
+        let first = AtomicUsize::new(0);
+        let made = chest.entry(mine).or_try_insert_with(|| {
+            if first.fetch_add(1, Ordering::SeqCst) == 0 {
+                both.wait();
+            }
+            chest.get_or_insert_with(theirs, || 1_u64).map(|value| *value + 1)
+        });
+        made.map(|value| *value)
+    };
+    let made: Vec<_> = thread::scope(|scope| {
+        let threads = [("a", "b"), ("b", "a")].map(|(mine, theirs)| scope.spawn(move || make(mine, theirs)));
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    let told = made.iter().filter_map(|made| made.as_ref().err()).map(|error| error.kind()).collect::<Vec<_>>();
+    assert_eq!(told, [ErrorKind::Busy], "{made:?}");
+    assert!(made.iter().any(Result::is_ok));
+}
