@@ -70,7 +70,8 @@ mod value;
 
 pub use builder::{Builder, Durability, WhenFull};
 pub use chest::Chest;
-pub use disk::check::{Check, Damage, Progress, Report};
+pub use disk::check::Check;
+pub use disk::report::{Damage, Progress, Report};
 pub use entry::Entry;
 pub use error::{Error, ErrorKind, Result};
 pub use format::{Compression, Decoder, Encoder, Format};

@@ -8,6 +8,7 @@ pub(crate) mod check;
 mod filesystem;
 mod label;
 mod rebuild;
+pub(crate) mod report;
 mod session;
 mod storage;
 mod sync;

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 
 use super::catalog::{Catalog, Row, salvage};
-use super::check::{Progress, Report, relative};
+use super::report::{Progress, Report, relative};
 use super::storage::{Os, Storage};
 use super::{CATALOG, LOCKS, VALUES, keep_out, label, make_catalog, quarantine, refuse_links, session, values};
 use crate::error::{Error, ErrorKind, Result};
