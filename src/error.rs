@@ -135,11 +135,12 @@ impl Error {
 
     /// Whether the file is to blame, and not the rights or the limits of this process.
     pub(crate) fn is_of_the_file(&self) -> bool {
-        const EIO: i32 = 5;
+        // What a medium that cannot be read says; on Windows a bad checksum or a device that fails.
+        const UNREADABLE: &[i32] = if cfg!(windows) { &[23, 1117] } else { &[5] };
         let io = self.0.source.as_ref().and_then(|source| source.downcast_ref::<io::Error>());
         self.kind() == ErrorKind::Damaged
             || self.is_missing_file()
-            || io.is_some_and(|io| io.raw_os_error() == Some(EIO))
+            || io.and_then(io::Error::raw_os_error).is_some_and(|code| UNREADABLE.contains(&code))
     }
 
     /// What happened, without key and path.

@@ -61,10 +61,10 @@ pub(crate) struct Disk {
     last_ns: AtomicI64,
     /// Whether a sync of the catalog failed.
     is_catalog_doubtful: AtomicBool,
-    /// Held by who syncs.
-    syncing: Mutex<()>,
+    /// Held by who syncs: versions whose sync failed and that the catalog could not be told of.
+    syncing: Mutex<HashSet<i64>>,
     /// Keeps others from making the catalog again.
-    _manifest: Option<File>,
+    manifest: Option<File>,
     /// The process that opened the chest.
     process: u32,
     temporary: Option<TemporaryDir>,
@@ -143,7 +143,7 @@ impl Disk {
             last_ns: AtomicI64::new(last_ns),
             is_catalog_doubtful: AtomicBool::new(false),
             syncing: Mutex::default(),
-            _manifest: manifest,
+            manifest,
             process: std::process::id(),
             temporary,
         };
@@ -236,6 +236,10 @@ impl Disk {
 
 impl Drop for Disk {
     fn drop(&mut self) {
+        // A forked child has the file open too.
+        if let Some(manifest) = &self.manifest {
+            let _ = manifest.unlock();
+        }
         // A draft whose writing failed may have stayed because removing it failed too.
         let session = self.session.name();
         let is_ours = |name: &String| name.starts_with(&session);
@@ -261,9 +265,12 @@ fn read_manifest(root: &Path) -> Result<bool> {
     }
 }
 
-/// Takes part in the chest: nobody makes its catalog again while the file is open. None if the manifest is missing.
+/// Takes part in the chest: nobody makes its catalog again while the file is open. None if there is no manifest.
 fn attend(root: &Path) -> Result<Option<File>> {
     let path = root.join(MANIFEST);
+    if fs::symlink_metadata(&path).is_ok_and(|meta| !meta.is_file()) {
+        return Ok(None);
+    }
     let io = |error| Error::io("cannot open the chest's format file", error).with_path(&path);
     let file = match retry(|| File::open(&path)) {
         Ok(file) => file,

@@ -53,6 +53,7 @@ pub(super) fn rebuild(
                 quarantine(root, &root.join(format!("{CATALOG}{name}")), &storage)?;
             }
             fs::rename(root.join(REBUILT), &catalog).map_err(io)?;
+            storage.sync(root).map_err(io)?;
             report.rebuilt = Some(Catalog::open(&catalog, true)?.totals()?.0);
             return Ok(report);
         }
@@ -63,7 +64,7 @@ pub(super) fn rebuild(
         Some(Err(error)) if error.kind() != ErrorKind::Damaged => return Err(error.with_path(&catalog)),
         saved => saved.and_then(Result::ok).unwrap_or_default(),
     };
-    let found = read_files(root, repair, &mut report, on_progress)?;
+    let (found, damaged) = read_files(root, &mut report, on_progress)?;
     report_missing(&saved, &found, &mut report);
     let (rows, rest) = choose(saved, found);
     report.values = rows.len() as u64;
@@ -76,6 +77,13 @@ pub(super) fn rebuild(
     for name in rest {
         quarantine(root, &values::value_path(root, &name)?, &storage)?;
         report.set_aside.push(name);
+    }
+    // Not earlier: a repair that is interrupted must leave them, or the next one would take an older file for the newest.
+    for name in damaged {
+        let place = quarantine(root, &values::value_path(root, &name)?, &storage)?;
+        for damage in report.damaged.iter_mut().filter(|damage| damage.file == name) {
+            damage.quarantined = place.as_ref().map(|place| relative(root, place));
+        }
     }
     for name in [CATALOG.to_owned(), format!("{CATALOG}-wal"), format!("{CATALOG}-shm")] {
         let place = quarantine(root, &root.join(&name), &storage)?;
@@ -93,20 +101,19 @@ pub(super) fn rebuild(
     Ok(report)
 }
 
-/// The rows that the value files tell of themselves. Damaged files are reported.
+/// The rows that the value files tell of themselves, and the names of damaged files, which are reported.
 fn read_files(
     root: &Path,
-    repair: bool,
     report: &mut Report,
     on_progress: &mut dyn FnMut(&Progress),
-) -> Result<Vec<Found>> {
+) -> Result<(Vec<Found>, Vec<String>)> {
     let storage = Os { private: true };
     let names = match storage.list(&root.join(VALUES)) {
         Ok(names) => names,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok((Vec::new(), Vec::new())),
         Err(error) => return Err(Error::io("cannot read the folder", error).with_path(&root.join(VALUES))),
     };
-    let mut found = Vec::new();
+    let (mut found, mut damaged) = (Vec::new(), Vec::new());
     let mut progress = Progress { of_values: names.len() as u64, ..Progress::default() };
     progress.of_bytes = names.iter().map(|name| size(&root.join(VALUES).join(name))).sum();
     for name in names {
@@ -120,16 +127,22 @@ fn read_files(
             continue;
         }
         let mut told = None;
-        let read = read_file(&path, &storage, &mut told);
+        let read = match read_file(&path, &storage, &mut told) {
+            // It may be sound; what cannot be looked at is not judged.
+            Err(error) if error.kind() == ErrorKind::Io && !error.is_of_the_file() => {
+                return Err(error.with_path(&path));
+            }
+            read => read,
+        };
         let key = told.as_ref().map(|row| row.key.clone());
         found.extend(told.map(|row| Found { row: Row { file: Some(file.clone()), ..row }, is_sound: read.is_ok() }));
         if let Err(error) = read {
-            let place = if repair { quarantine(root, &path, &storage)? } else { None };
-            report.add(key, &file, error.plain()).quarantined = place.map(|place| relative(root, &place));
+            report.add(key, &file, error.plain());
+            damaged.push(file);
         }
         on_progress(&progress);
     }
-    Ok(found)
+    Ok((found, damaged))
 }
 
 fn size(path: &Path) -> u64 {

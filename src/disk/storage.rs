@@ -138,7 +138,10 @@ impl Storage for Os {
 
     #[cfg(unix)]
     fn free(&self, dir: &Path) -> u64 {
-        rustix::fs::statvfs(dir).map_or(u64::MAX, |disk| disk.f_bavail.saturating_mul(disk.f_frsize))
+        match rustix::fs::statvfs(dir) {
+            Ok(disk) if disk.f_blocks > 0 => disk.f_bavail.saturating_mul(disk.f_frsize),
+            _ => u64::MAX,
+        }
     }
 }
 

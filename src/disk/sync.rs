@@ -34,24 +34,24 @@ impl Disk {
             return Ok(());
         }
         // Of two threads that sync one file, the system tells one alone that it failed.
-        let alone = self.alone();
+        let mut alone = self.alone();
         for _ in 0..ROUNDS {
-            if self.sync_once(&alone)? {
+            if self.sync_once(&mut alone)? {
                 return Ok(());
             }
         }
         Err(Error::new(ErrorKind::Io, "other processes cannot sync their values").with_path(&self.root))
     }
 
-    /// The right to sync.
-    pub(super) fn alone(&self) -> MutexGuard<'_, ()> {
+    /// The right to sync, and what could not be synced.
+    pub(super) fn alone(&self) -> MutexGuard<'_, HashSet<i64>> {
         self.syncing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A transaction that is on the medium when this returns.
     pub(super) fn write_durably<T>(
         &self,
-        _alone: &MutexGuard<'_, ()>,
+        _alone: &MutexGuard<'_, HashSet<i64>>,
         work: impl FnOnce(&mut Transaction<'_>) -> Result<T>,
     ) -> Result<T> {
         if self.is_catalog_doubtful.load(Ordering::Relaxed) {
@@ -66,22 +66,24 @@ impl Disk {
     }
 
     /// Tells whether it is done; not if another process found meanwhile that it cannot sync a value.
-    fn sync_once(&self, alone: &MutexGuard<'_, ()>) -> Result<bool> {
+    fn sync_once(&self, alone: &mut MutexGuard<'_, HashSet<i64>>) -> Result<bool> {
         let mut done = HashSet::new();
         for _ in 0..ROUNDS {
             let unsynced = self.catalog.unsynced().map_err(|error| self.explain(error))?;
-            for version in unsynced.doubtful {
+            for version in unsynced.doubtful.into_iter().chain(alone.clone()) {
                 self.write_again(version)?;
+                alone.remove(&version);
             }
             let files: Vec<_> = unsynced.files.into_iter().filter(|(version, _)| !done.contains(version)).collect();
             let few = files.len() <= FEW;
-            self.sync_files(files, &mut done)?;
+            self.sync_files(files, &mut done, alone)?;
             if few {
                 break;
             }
         }
         // What came meanwhile is synced while nobody can add to it.
         let mut failure = None;
+        let mut failed = Vec::new();
         let synced = self.write_durably(alone, |catalog| {
             let unsynced = catalog.unsynced()?;
             if !unsynced.doubtful.is_empty() {
@@ -92,21 +94,26 @@ impl Disk {
                 && let Err((versions, error)) = self.sync_each(files, &mut done)
             {
                 failure = Some(error);
-                return catalog.mark_doubtful(&versions).map(|()| false);
+                failed = versions;
+                return catalog.mark_doubtful(&failed).map(|()| false);
             }
             catalog.mark_synced().map(|()| true)
         });
+        if synced.is_err() {
+            alone.extend(failed);
+        }
         failure.map_or(synced, Err)
     }
 
-    fn sync_files(&self, files: Vec<(i64, String)>, done: &mut HashSet<i64>) -> Result<()> {
+    fn sync_files(&self, files: Vec<(i64, String)>, done: &mut HashSet<i64>, alone: &mut HashSet<i64>) -> Result<()> {
         if files.is_empty() {
             return Ok(());
         }
         self.sync_each(files, done).map_err(|(versions, error)| {
-            // If this fails as well, the catalog is in doubt too.
+            // If the catalog cannot be told, it is remembered here.
             if self.write(false, |catalog| catalog.mark_doubtful(&versions)).is_err() {
                 self.is_catalog_doubtful.store(true, Ordering::Relaxed);
+                alone.extend(versions);
             }
             error
         })

@@ -173,7 +173,10 @@ impl Disk {
                     } else if limit.evict {
                         let low_water = (limit.bytes as f64 * LOW_WATER) as u64;
                         let alone = self.alone();
-                        self.write_durably(&alone, |catalog| catalog.evict(excess.saturating_add(low_water)))?;
+                        self.write_durably(&alone, |catalog| {
+                            catalog.touch(&used)?;
+                            catalog.evict(excess.saturating_add(low_water))
+                        })?;
                     } else {
                         return Err(error);
                     }

@@ -84,14 +84,27 @@ impl Store {
                 let message = "a closure or an encoder uses the very key that it works for";
                 return Err(Error::new(ErrorKind::Busy, message).with_key(key));
             }
-            if state.waits_for(work.owner, me) {
+            state = self.wait_for_any(state, std::slice::from_ref(key))?;
+        }
+        Ok(state)
+    }
+
+    /// Waits until something changes for keys that other threads work on.
+    ///
+    /// # Errors
+    /// `Busy` when one of these threads waits for this one.
+    pub(super) fn wait_for_any<'a>(&'a self, mut state: Locked<'a>, keys: &[Key]) -> Result<Locked<'a>> {
+        let me = thread::current().id();
+        for key in keys {
+            if state.busy.get(key).is_some_and(|work| state.waits_for(work.owner, me)) {
                 let message = "two closures or encoders, in threads of their own, wait for each other's keys";
                 return Err(Error::new(ErrorKind::Busy, message).with_key(key));
             }
-            state.waits.insert(me, key.clone());
-            state = self.wait(state);
-            state.waits.remove(&me);
         }
+        // Any of them will do: after each change the others are looked at again.
+        state.waits.extend(keys.first().map(|key| (me, key.clone())));
+        let mut state = self.wait(state);
+        state.waits.remove(&me);
         Ok(state)
     }
 

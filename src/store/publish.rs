@@ -147,7 +147,7 @@ impl Store {
             }
             let locks = self.lock_some(&mut state, &dirty);
             if locks.is_empty() {
-                drop(self.wait(state));
+                self.wait_for_any(state, &dirty)?;
                 continue;
             }
             let writing = self.writing(&mut state);

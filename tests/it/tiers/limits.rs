@@ -94,6 +94,24 @@ fn at_the_limit_a_synced_value_can_be_overwritten() {
     }
 }
 
+/// Also a use that no other transaction has written down yet.
+#[test]
+fn what_was_just_read_is_not_evicted() {
+    let dir = dir();
+    let chest = open(dir.path(), 5, WhenFull::Evict);
+    for key in 0..5 {
+        chest.insert(key, block(key)).unwrap();
+    }
+    let mut key = 5;
+    // Until one has to go.
+    while chest.len().unwrap() == key {
+        chest.get::<Vec<u64>>(0u64).unwrap();
+        chest.insert(key, block(key)).unwrap();
+        key += 1;
+    }
+    assert!(chest.contains_key(0u64).unwrap() && !chest.contains_key(1u64).unwrap(), "{:?}", chest.keys());
+}
+
 #[test]
 fn a_value_over_the_whole_limit_is_refused() {
     for when_full in [WhenFull::Refuse, WhenFull::Evict] {

@@ -336,3 +336,31 @@ fn closures_that_wait_for_each_other_are_told() {
     assert_eq!(told, [ErrorKind::Busy], "{made:?}");
     assert!(made.iter().any(Result::is_ok));
 }
+
+/// Two changes that each publish everything, the other one's value included, which is not to be had.
+#[test]
+fn flushes_in_closures_that_wait_for_each_other_are_told() {
+    let chest = Chest::temporary().unwrap();
+    for key in ["a", "b"] {
+        chest.insert(key, 0_u64).unwrap();
+    }
+    let both = Barrier::new(2);
+    let flushed: Vec<_> = at_once_two(|id| {
+        chest.update(["a", "b"][id], |value: &mut u64| {
+            both.wait();
+            *value += 1;
+            chest.flush().map_err(|error| error.kind())
+        })
+    });
+    let told = flushed.into_iter().map(Result::unwrap).filter_map(Result::err).collect::<Vec<_>>();
+    assert!((1..=2).contains(&told.len()) && told.iter().all(|kind| *kind == ErrorKind::Busy), "{told:?}");
+    assert!(["a", "b"].iter().all(|key| *chest.get::<u64>(*key).unwrap() == 1));
+}
+
+fn at_once_two<T: Send>(run: impl Fn(usize) -> T + Sync) -> Vec<T> {
+    thread::scope(|scope| {
+        let run = &run;
+        let threads = [0, 1].map(|id| scope.spawn(move || run(id)));
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    })
+}
