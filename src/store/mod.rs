@@ -5,18 +5,18 @@
 //! [`publish`].
 
 mod key_lock;
+mod locked;
 #[cfg(all(test, feature = "model"))]
 mod model;
 mod publish;
 mod room;
 
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::mem;
-use std::ops::{Deref, DerefMut};
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::{Arc, PoisonError};
 
 use self::key_lock::{KeyLock, Work};
+use self::locked::Locked;
 use crate::builder::Durability;
 use crate::disk::{Disk, Row};
 use crate::error::{Error, ErrorKind, Result};
@@ -24,7 +24,7 @@ use crate::key::Key;
 use crate::memory::{Resident, Residents};
 use crate::sync::atomic::AtomicBool;
 use crate::sync::thread::{self, ThreadId};
-use crate::sync::{Condvar, Mutex, MutexGuard};
+use crate::sync::{Condvar, Mutex};
 use crate::value::{Kind, Stored, Value};
 
 /// A file may vanish between its row and its opening when the value is replaced; then the row is read again.
@@ -72,45 +72,6 @@ pub(crate) struct Counts {
     pub(crate) write_errors: u64,
 }
 
-/// The state, locked. Values that leave it are dropped when it is unlocked: that may take long, and run a user's code.
-pub(crate) struct Locked<'a>(Option<MutexGuard<'a, State>>);
-
-impl<'a> Locked<'a> {
-    /// Unlocks the state for as long as `wait` takes.
-    fn wait(mut self, wait: impl FnOnce(MutexGuard<'a, State>) -> MutexGuard<'a, State>) -> Self {
-        Self(self.0.take().map(wait))
-    }
-}
-
-impl Deref for Locked<'_> {
-    type Target = State;
-    fn deref(&self) -> &State {
-        match &self.0 {
-            Some(guard) => guard,
-            None => unreachable!("the guard is taken by those alone who end this"),
-        }
-    }
-}
-
-impl DerefMut for Locked<'_> {
-    fn deref_mut(&mut self) -> &mut State {
-        match &mut self.0 {
-            Some(guard) => guard,
-            None => unreachable!("the guard is taken by those alone who end this"),
-        }
-    }
-}
-
-impl Drop for Locked<'_> {
-    fn drop(&mut self) {
-        if let Some(mut guard) = self.0.take() {
-            let gone = mem::take(&mut guard.residents.gone);
-            drop(guard);
-            drop(gone);
-        }
-    }
-}
-
 /// A value that was found in memory.
 struct Found {
     value: Arc<dyn Stored>,
@@ -146,7 +107,7 @@ impl Store {
 
     /// No code of a user runs while the state is locked, except `Policy::rank`, which cannot use a chest.
     pub(crate) fn state(&self) -> Locked<'_> {
-        Locked(Some(self.state.lock().unwrap_or_else(PoisonError::into_inner)))
+        Locked::new(self.state.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Waits for a change, or for nothing.
