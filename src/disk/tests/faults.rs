@@ -136,6 +136,47 @@ fn sweep(fault: Fault, count: u64) {
     assert!(first > 10, "{fault:?}: only {first} calls");
 }
 
+/// The first open after a restart, where calls from `first` on fail: it judges no value that it cannot look at.
+fn open_after_restart(fault: Fault, first: u64, count: u64) -> bool {
+    let what = format!("{fault:?} at call {first} of an open");
+    let parent = tempfile::tempdir().unwrap();
+    let root = std::fs::canonicalize(parent.path()).unwrap().join("chest");
+    let expected = {
+        let medium = Medium::of_boot(1);
+        let _watch = Watch::begin(&root, &medium);
+        let mut life = Life::begin(&root, &medium, what.clone());
+        // Not synced, but whole.
+        (1..6).for_each(|key| life.insert(key, 2).unwrap());
+        life.chest.flush().unwrap();
+        life.expected
+    };
+    let medium = Medium::of_boot(2);
+    let _watch = Watch::begin(&root, &medium);
+    medium.fail(fault, first, count, false);
+    let opened = builder().open_on(&root, Arc::new(medium.clone())).map(drop);
+    let calls = medium.heal();
+    if let Err(error) = opened {
+        names_its_place(&error, &what);
+    }
+    let chest = builder().open_on(&root, Arc::new(medium.clone())).unwrap();
+    Life { chest, expected, what: what.clone() }.check();
+    assert!(!root.join("quarantine").exists(), "{what}: a sound value was judged");
+    first < calls
+}
+
+#[test]
+fn a_fault_at_the_first_open_after_a_restart_costs_nothing() {
+    for error in [EMFILE, EACCES, ENOSPC] {
+        for count in [1, FOR_EVER] {
+            let mut first = 0;
+            while open_after_restart(Fault::Error(error), first, count) {
+                first += 1;
+            }
+            assert!(first > 10, "{error}: only {first} calls");
+        }
+    }
+}
+
 #[test]
 fn a_full_disk_costs_nothing() {
     sweep(Fault::Error(ENOSPC), 1);
