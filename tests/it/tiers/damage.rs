@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use icechest::{Chest, Error, ErrorKind};
+use icechest::{Chest, Durability, Error, ErrorKind};
 
 use crate::helpers::dir;
 
@@ -247,4 +247,38 @@ fn repair_moves_what_is_damaged_and_never_brings_back_an_older_value() {
     drop(chest);
     assert!(open(dir.path()).unwrap().find::<Vec<u32>>(1).unwrap().is_none());
     assert!(Chest::check(dir.path()).run().unwrap().is_healthy());
+}
+
+/// A repair that ends early leaves the damaged newest file where it is: else the next repair would take an older one for it.
+#[test]
+fn an_interrupted_repair_brings_back_no_older_value() {
+    let dir = dir();
+    let settings = || Chest::builder().inline_limit(0).durability(Durability::None);
+    {
+        let chest = settings().open(dir.path()).unwrap();
+        chest.insert("key", vec![1_u64; 1000]).unwrap();
+        chest.sync().unwrap();
+        chest.insert("key", vec![2_u64; 1000]).unwrap();
+        chest.flush().unwrap();
+        let newest = chest.file("key").unwrap().unwrap();
+        let mut bytes = fs::read(&newest).unwrap();
+        bytes[20] ^= 1;
+        fs::write(newest, bytes).unwrap();
+    }
+    assert_eq!(fs::read_dir(dir.path().join("values")).unwrap().count(), 2, "the older file waits for a sync");
+    fs::remove_file(dir.path().join("catalog.sqlite")).unwrap();
+    let interrupted = std::panic::catch_unwind(|| {
+        let stop = |progress: &icechest::Progress| {
+            if progress.values == progress.of_values {
+                std::panic::resume_unwind(Box::new("interrupted"));
+            }
+        };
+        Chest::check(dir.path()).repair(true).on_progress(stop).run().map(|_| ())
+    });
+    assert!(interrupted.is_err());
+    let report = Chest::check(dir.path()).repair(true).run().unwrap();
+    assert!(!report.is_healthy() && report.rebuilt == Some(0), "{report}");
+    assert!(settings().open(dir.path()).unwrap().find::<Vec<u64>>("key").unwrap().is_none());
+    // Both are kept.
+    assert_eq!(fs::read_dir(dir.path().join("quarantine")).unwrap().count(), 2);
 }
