@@ -21,7 +21,7 @@ use crate::helpers::dir;
 const OPENS_WITHIN: Duration = Duration::from_secs(20);
 
 /// What the directory may take besides its values: the catalog with its log, which do not shrink.
-const OVERHEAD: u64 = 16 << 20;
+const OVERHEAD: u64 = 32 << 20;
 
 #[test]
 fn what_was_published_survives_every_kill() {
