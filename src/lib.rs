@@ -42,6 +42,7 @@
 //! - It is durable some seconds later, or as [`Durability`] says.
 //! - Disk space of values that were replaced or removed after they were durable is free with the next sync: after 5
 //!   seconds by default, and as soon as they take 64 MiB.
+//! - The catalog's log does not shrink while the chest is open: up to some 30 MiB.
 //!
 //! A chest lives on a local disk; network file systems are refused. It is not usable in a forked child, which gets an
 //! error and opens it again.
