@@ -143,7 +143,8 @@ impl ChunkReader for Source {
     }
 }
 
-/// Reads a payload from a position on.
+/// Reads a payload from a position on. Its end is an error: the library would skip elements beyond it, two billion if a
+/// header says so.
 pub(crate) struct From {
     payload: Arc<Payload>,
     position: u64,
@@ -152,6 +153,9 @@ pub(crate) struct From {
 impl Read for From {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         let n = buf.len().min((self.payload.len() - self.position) as usize);
+        if n == 0 && !buf.is_empty() {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
         self.payload.read_exact_at(&mut buf[..n], self.position)?;
         self.position += n as u64;
         Ok(n)

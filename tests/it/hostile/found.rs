@@ -7,10 +7,10 @@ use std::time::Duration;
 use icechest::{Decoder, Value};
 use serde_json::Value as Json;
 
-/// Decodes plain bytes within seconds. A loop that does not end goes on in its thread.
-fn decode_in_time<V: Value>(bytes: Vec<u8>) -> icechest::Result<V> {
+/// Decodes bytes within seconds. A loop that does not end goes on in its thread.
+fn decode_in_time<V: Value>(bytes: Vec<u8>, format: &'static str) -> icechest::Result<V> {
     let (send, receive) = mpsc::channel();
-    std::thread::spawn(move || send.send(V::decode(&mut Decoder::from_bytes(bytes, "bincode", Json::Null))));
+    std::thread::spawn(move || send.send(V::decode(&mut Decoder::from_bytes(bytes, format, Json::Null))));
     let decoded = receive.recv_timeout(Duration::from_secs(5));
     decoded.unwrap_or_else(|_| panic!("{} takes as long as its length says", V::type_name()))
 }
@@ -20,11 +20,11 @@ fn decode_in_time<V: Value>(bytes: Vec<u8>) -> icechest::Result<V> {
 fn a_length_of_elements_without_a_size_is_no_work() {
     for len in [1_u64 << 40, u64::MAX] {
         let bytes = len.to_le_bytes().to_vec();
-        let _ = decode_in_time::<Vec<()>>(bytes.clone());
-        let _ = decode_in_time::<Vec<[(); 4]>>(bytes.clone());
-        let _ = decode_in_time::<HashSet<()>>(bytes.clone());
-        let _ = decode_in_time::<BTreeSet<()>>(bytes.clone());
-        let _ = decode_in_time::<HashMap<(), ()>>(bytes);
+        let _ = decode_in_time::<Vec<()>>(bytes.clone(), "bincode");
+        let _ = decode_in_time::<Vec<[(); 4]>>(bytes.clone(), "bincode");
+        let _ = decode_in_time::<HashSet<()>>(bytes.clone(), "bincode");
+        let _ = decode_in_time::<BTreeSet<()>>(bytes.clone(), "bincode");
+        let _ = decode_in_time::<HashMap<(), ()>>(bytes, "bincode");
     }
 }
 
@@ -109,4 +109,12 @@ fn a_value_that_nests_too_deep_is_an_error() {
     }
     assert_eq!(depth, 300);
     assert!(matches!(&*chest.get::<Tree>("tree").unwrap(), Tree::Branches(branches) if branches.len() == 1));
+}
+
+/// A page header with lists of numbers that go on beyond the end of the file.
+#[cfg(feature = "arrow")]
+#[test]
+fn a_page_header_that_goes_on_beyond_the_file_is_an_error() {
+    let bytes = include_bytes!("found/page-header.parquet").to_vec();
+    assert!(decode_in_time::<Vec<arrow_array::RecordBatch>>(bytes, "parquet").is_err());
 }
