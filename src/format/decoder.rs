@@ -14,6 +14,25 @@ use crate::error::{Error, Result};
 pub(crate) trait ReadAt {
     fn len(&self) -> u64;
     fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()>;
+
+    /// Reads as `Read` does: what fits into `buf`, and nothing at the end.
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        let n = buf.len().min(usize::try_from(self.len().saturating_sub(offset)).unwrap_or(usize::MAX));
+        self.read_exact_at(&mut buf[..n], offset)?;
+        Ok(n)
+    }
+}
+
+impl ReadAt for Vec<u8> {
+    fn len(&self) -> u64 {
+        self.len() as u64
+    }
+
+    fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
+        let bytes = usize::try_from(offset).ok().and_then(|start| self.get(start..start.checked_add(buf.len())?));
+        buf.copy_from_slice(bytes.ok_or(io::ErrorKind::UnexpectedEof)?);
+        Ok(())
+    }
 }
 
 /// The stored bytes of one value, verified block by block as they are read.
@@ -167,7 +186,7 @@ pub struct Decoder {
     format: String,
     stored_name: String,
     about: Option<serde_json::Value>,
-    #[cfg_attr(not(feature = "polars"), expect(dead_code, reason = "frames alone ask"))]
+    #[cfg_attr(not(any(feature = "arrow", feature = "polars")), expect(dead_code, reason = "frames alone ask"))]
     size: u64,
 }
 
@@ -232,7 +251,7 @@ impl Decoder {
     }
 
     /// What the value took in memory, as the catalog tells.
-    #[cfg(feature = "polars")]
+    #[cfg(any(feature = "arrow", feature = "polars"))]
     pub(crate) fn size(&self) -> u64 {
         self.size
     }
@@ -257,8 +276,7 @@ impl Decoder {
 
 impl Read for Decoder {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        let n = buf.len().min((self.payload.len() - self.position) as usize);
-        self.payload.read_exact_at(&mut buf[..n], self.position)?;
+        let n = self.payload.read_at(buf, self.position)?;
         self.position += n as u64;
         Ok(n)
     }

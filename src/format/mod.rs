@@ -9,9 +9,7 @@ mod decoder;
 mod encoder;
 #[cfg(feature = "ndarray")]
 pub(crate) mod npy;
-#[cfg(feature = "polars")]
-pub(crate) mod pages;
-#[cfg(feature = "arrow")]
+#[cfg(any(feature = "arrow", feature = "polars"))]
 pub(crate) mod parquet;
 
 use std::borrow::Cow;

@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 
 pub use self::budget::Budget;
-#[cfg(feature = "polars")]
+#[cfg(any(feature = "arrow", feature = "polars"))]
 pub(crate) use self::budget::usable_memory;
 pub(crate) use self::policy::is_ranking;
 pub use self::policy::{Coldest, Largest, Lfu, Lru, Mru, Policy, Random, Rank, Usage};

@@ -10,7 +10,7 @@ use arrow_schema::{ArrowError, DataType, SchemaRef};
 
 use super::{Kind, Value};
 use crate::error::{Error, Result};
-use crate::format::{Decoder, Encoder, Format, parquet as format, read_frame};
+use crate::format::{Decoder, Encoder, Format, parquet::arrow as format, read_frame};
 
 const STORED_NAME: &str = "Frame";
 

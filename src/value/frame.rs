@@ -1,7 +1,7 @@
 //! Frames of polars.
 
 use std::collections::HashSet;
-use std::io;
+use std::io::{self, Write};
 
 use polars_arrow::array::{
     Array, BinaryArray, BinaryViewArrayGeneric, BooleanArray, DictionaryArray, FixedSizeBinaryArray,
@@ -22,7 +22,7 @@ use serde_json::json;
 
 use super::{Kind, Value};
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::{Compression, Decoder, Encoder, Format, ROW_GROUP_BYTES, pages, read_frame};
+use crate::format::{Compression, Decoder, Encoder, Format, ROW_GROUP_BYTES, parquet, read_frame};
 
 /// Any frame can be read as any type of frame: the file is the same.
 pub(super) const STORED_NAME: &str = "Frame";
@@ -55,13 +55,12 @@ impl Value for DataFrame {
     }
 
     fn check(&self) -> Result<()> {
-        // What the writer refuses it refuses by the schema alone.
-        match ParquetWriter::new(io::sink()).batched(self.schema()) {
-            Ok(_) => Ok(()),
-            Err(error) => {
-                Err(Error::unsupported("Parquet cannot carry a column of this frame").with_source(text(error)))
-            }
-        }
+        // What is refused is refused by the schema alone.
+        let mut file = Vec::new();
+        let written = writer(&mut file, self).finish(&mut self.clear()).map_err(text);
+        let read = written.and_then(|_| parquet::check(&file, u64::MAX).map_err(|error| error.to_string()));
+        let refused = |cause| Error::unsupported("Parquet cannot carry a column of this frame").with_source(cause);
+        read.map(|_| ()).map_err(refused)
     }
 
     fn encode(&self, out: &mut Encoder) -> Result<Format> {
@@ -75,10 +74,7 @@ impl Value for DataFrame {
         };
         let row_bytes = Value::size(self) / self.height().max(1);
         let rows = (ROW_GROUP_BYTES / row_bytes.max(1)).clamp(1024, 512 * 512);
-        let writer = ParquetWriter::new(&mut *out)
-            .with_compression(compression)
-            .with_row_group_size(Some(rows))
-            .with_key_value_metadata(Some(common_schema(self)));
+        let writer = writer(&mut *out, self).with_compression(compression).with_row_group_size(Some(rows));
         writer.finish(&mut self.clone()).map_err(|error| polars_error("cannot write the frame", error))?;
         Ok(Format::new("parquet", "parquet"))
     }
@@ -86,7 +82,7 @@ impl Value for DataFrame {
     fn decode(input: &mut Decoder) -> Result<Self> {
         let rows = input.fact("rows").and_then(serde_json::Value::as_u64);
         let bytes = input.read_to_vec()?;
-        pages::check(&bytes, input.size())?;
+        parquet::check(&bytes, input.size())?;
         let frame = read_frame(|| ParquetReader::new(io::Cursor::new(bytes)).finish().map_err(cannot_read))?;
         match rows {
             // A file without columns has no rows of its own.
@@ -98,10 +94,12 @@ impl Value for DataFrame {
     }
 }
 
-/// The Arrow schema in types that every reader has: not all take views of text, polars' own form, inside of lists.
-fn common_schema(frame: &DataFrame) -> KeyValueMetadata {
+/// A writer that tells the Arrow schema in types that every reader has: not all take views of text, polars' own form,
+/// inside of lists.
+fn writer<W: Write>(out: W, frame: &DataFrame) -> ParquetWriter<W> {
     let schema = frame.schema().to_arrow(CompatLevel::oldest());
-    KeyValueMetadata::Static(vec![schema_to_metadata_key(&schema)])
+    ParquetWriter::new(out)
+        .with_key_value_metadata(Some(KeyValueMetadata::Static(vec![schema_to_metadata_key(&schema)])))
 }
 
 /// Polars' errors are told by their text: their type may not cross the boundary of its version.

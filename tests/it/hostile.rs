@@ -4,6 +4,8 @@
 mod catalog;
 mod found;
 mod mutate;
+#[cfg(all(feature = "arrow", feature = "polars"))]
+mod parquet;
 mod seeds;
 
 use std::collections::{BTreeMap, HashMap};

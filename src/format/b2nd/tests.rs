@@ -1,47 +1,23 @@
 use std::io::{ErrorKind, Write};
 
-use super::super::ReadAt;
 use super::super::blosc::Compressor;
 use super::write::*;
 use super::*;
 
-/// A file in memory.
-struct Memory(Vec<u8>);
-
-impl Write for Memory {
-    fn write(&mut self, buf: &[u8]) -> Result<usize> {
-        self.0.write(buf)
-    }
-    fn flush(&mut self) -> Result<()> {
-        Ok(())
-    }
-}
-
-impl PatchWrite for Memory {
+impl PatchWrite for Vec<u8> {
     fn patch(&mut self, offset: u64, bytes: &[u8]) -> Result<()> {
-        self.0[offset as usize..][..bytes.len()].copy_from_slice(bytes);
+        self[offset as usize..][..bytes.len()].copy_from_slice(bytes);
         Ok(())
     }
 }
 
-impl ReadAt for Memory {
-    fn len(&self) -> u64 {
-        self.0.len() as u64
-    }
-    fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> Result<()> {
-        let from = usize::try_from(offset).ok().and_then(|at| self.0.get(at..)?.get(..buf.len()));
-        buf.copy_from_slice(from.ok_or_else(|| Error::from(ErrorKind::UnexpectedEof))?);
-        Ok(())
-    }
-}
-
-fn frame(typesize: usize, shape: &[usize], data: &[u8]) -> Memory {
-    let mut out = Memory(vec![]);
+fn frame(typesize: usize, shape: &[usize], data: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
     write(&mut out, "<f8", typesize, shape, &mut &data[..]).unwrap();
     out
 }
 
-fn read(source: &Memory) -> Result<Vec<u8>> {
+fn read(source: &Vec<u8>) -> Result<Vec<u8>> {
     let header = read_header(source)?;
     let mut array = zeroed(header.bytes())?;
     header.read_into(source, &mut array)?;
@@ -74,7 +50,7 @@ fn round_trip(typesize: usize, shape: &[usize]) {
     assert_eq!((header.dtype.as_str(), header.typesize, &header.shape[..]), ("<f8", typesize, shape));
     assert!(header.layout.split.is_some() || header.layout.bytes == 0);
     assert!(read(&file).unwrap() == data, "{typesize} {shape:?}");
-    file.0.extend(b"what others append");
+    file.extend(b"what others append");
     assert!(read(&file).unwrap() == data);
 }
 
@@ -144,7 +120,7 @@ fn chunks_are_near_their_targets_and_hardly_padded() {
 fn zeros_take_no_room() {
     let zeros = vec![0; 16 << 20];
     let file = frame(8, &[2 << 20], &zeros);
-    assert!(file.0.len() < 400);
+    assert!(file.len() < 400);
     assert!(read(&file).unwrap() == zeros);
     let mut mixed = zeros;
     mixed[9 << 20] = 1;
@@ -162,18 +138,18 @@ fn every_nan_keeps_its_bits() {
 #[test]
 fn what_cannot_be_written_is_unsupported() {
     for (typesize, shape) in [(8, &[1; 9][..]), (256, &[2]), (0, &[2])] {
-        let result = write(&mut Memory(vec![]), "<f8", typesize, shape, &mut std::io::repeat(1));
+        let result = write(&mut Vec::new(), "<f8", typesize, shape, &mut std::io::repeat(1));
         assert!(result.is_err(), "{typesize} {shape:?}");
     }
-    let short = write(&mut Memory(vec![]), "<f8", 8, &[3], &mut &[0; 23][..]);
+    let short = write(&mut Vec::new(), "<f8", 8, &[3], &mut &[0; 23][..]);
     assert_eq!(short.unwrap_err().kind(), ErrorKind::UnexpectedEof);
 }
 
 /// A frame with chunks and blocks that are boxes, as other writers make them: the reverse of `scatter`.
-fn boxes(typesize: usize, shape: &[usize], chunk: &[usize], block: &[usize], data: &[u8]) -> Memory {
+fn boxes(typesize: usize, shape: &[usize], chunk: &[usize], block: &[usize], data: &[u8]) -> Vec<u8> {
     let layout = Layout::new(typesize, shape.to_vec(), chunk.to_vec(), block.to_vec()).unwrap();
     let start = encode_header(&layout, "<i4", shape, 0, 0).unwrap();
-    let mut out = Memory(start);
+    let mut out = start;
     let mut codec = Compressor::new(typesize, layout.block_bytes).unwrap();
     let (mut offsets, mut packed, mut compressed) = (vec![], 0u64, vec![]);
     for n in 0..layout.chunks {
@@ -198,7 +174,7 @@ fn boxes(typesize: usize, shape: &[usize], chunk: &[usize], block: &[usize], dat
     Compressor::new(8, 1024).unwrap().compress(&offsets, &mut compressed).unwrap();
     out.write_all(&compressed).unwrap();
     out.write_all(&TRAILER).unwrap();
-    let len = out.0.len() as u64;
+    let len = out.len() as u64;
     out.patch(0, &encode_header(&layout, "<i4", shape, len, packed).unwrap()).unwrap();
     out
 }
@@ -224,7 +200,7 @@ fn foreign_boxes_are_read() {
 }
 
 /// Small frames of each kind that the mutations below work on.
-fn samples() -> Vec<Memory> {
+fn samples() -> Vec<Vec<u8>> {
     let data = noise(8 * 600);
     let smooth: Vec<u8> = (0..600u64).flat_map(|i| (i * i).to_le_bytes()).collect();
     let mut half = smooth.clone();
@@ -241,11 +217,11 @@ fn samples() -> Vec<Memory> {
 #[test]
 fn no_flipped_bits_panic() {
     for mut file in samples() {
-        for i in 0..file.0.len() {
+        for i in 0..file.len() {
             for flip in [0x01, 0x80, 0xff, 0x10, 0x3c] {
-                file.0[i] ^= flip;
+                file[i] ^= flip;
                 let _ = read(&file);
-                file.0[i] ^= flip;
+                file[i] ^= flip;
             }
         }
         read(&file).unwrap();
@@ -255,14 +231,14 @@ fn no_flipped_bits_panic() {
 #[test]
 fn no_extreme_number_panics() {
     for mut file in samples() {
-        for i in 0..file.0.len() - 8 {
+        for i in 0..file.len() - 8 {
             for value in [0u64, 1 << 31, u64::MAX, i64::MAX as u64, 1 << 62, 0x7fff_ffff_7fff_ffff] {
-                let before: [u8; 8] = file.0[i..i + 8].try_into().unwrap();
+                let before: [u8; 8] = file[i..i + 8].try_into().unwrap();
                 for bytes in [value.to_be_bytes(), value.to_le_bytes()] {
-                    file.0[i..i + 8].copy_from_slice(&bytes);
+                    file[i..i + 8].copy_from_slice(&bytes);
                     let _ = read(&file);
                 }
-                file.0[i..i + 8].copy_from_slice(&before);
+                file[i..i + 8].copy_from_slice(&before);
             }
         }
     }
@@ -271,8 +247,8 @@ fn no_extreme_number_panics() {
 #[test]
 fn every_cut_is_an_error() {
     for file in samples() {
-        for len in 0..file.0.len() {
-            assert!(read(&Memory(file.0[..len].to_vec())).is_err());
+        for len in 0..file.len() {
+            assert!(read(&file[..len].to_vec()).is_err());
         }
     }
 }

@@ -439,6 +439,39 @@ fn batches_of_several_row_groups_come_back() {
     keep(batch);
 }
 
+/// Values that take almost no room in a file and much in memory: what such a file claims is believed.
+#[test]
+fn many_equal_values_come_back() {
+    use DataType::*;
+    let nested = nested_types(&Int8).into_iter().chain([
+        FixedSizeList(field(Float64), 64),
+        List(field(FixedSizeList(field(Int8), 16))),
+        FixedSizeBinary(200),
+        dictionary(Int8, Utf8),
+    ]);
+    let mut frames = Vec::new();
+    for dtype in simple_types().into_iter().chain(nested) {
+        let len = 300_000;
+        let zeros = UInt32Array::from(vec![0; len]);
+        let values = arrow_select::take::take(&array(&dtype, 1, false), &zeros, None).unwrap();
+        for column in [values, new_null_array(&dtype, len)] {
+            let schema = Schema::new(vec![Field::new("column", dtype.clone(), true)]);
+            frames.push(RecordBatch::try_new(Arc::new(schema), vec![column]).unwrap());
+        }
+    }
+    let dir = super::dir();
+    let chest = Chest::builder().budget(0).inline_limit(0).open(dir.path()).unwrap();
+    for frame in frames {
+        let dtype = frame.schema().field(0).data_type().clone();
+        chest.insert("k", frame.clone()).unwrap();
+        let found = chest.get::<RecordBatch>("k").unwrap_or_else(|error| panic!("{dtype}: {error}"));
+        same(&found, &frame).unwrap_or_else(|error| panic!("{dtype}: {error}"));
+        if let Err(error) = chest.get::<DataFrame>("k") {
+            assert_eq!(error.kind(), ErrorKind::Unsupported, "{dtype}: {error}");
+        }
+    }
+}
+
 #[test]
 fn lists_that_are_no_frame_are_refused() {
     let chest = Chest::temporary().unwrap();

@@ -8,7 +8,7 @@ use icechest::{Decoder, Value};
 use serde_json::Value as Json;
 
 /// Decodes bytes within seconds. A loop that does not end goes on in its thread.
-fn decode_in_time<V: Value>(bytes: Vec<u8>, format: &'static str) -> icechest::Result<V> {
+pub(super) fn decode_in_time<V: Value>(bytes: Vec<u8>, format: &'static str) -> icechest::Result<V> {
     let (send, receive) = mpsc::channel();
     std::thread::spawn(move || send.send(V::decode(&mut Decoder::from_bytes(bytes, format, Json::Null))));
     let decoded = receive.recv_timeout(Duration::from_secs(5));

@@ -15,11 +15,16 @@ use parquet::file::properties::WriterProperties;
 use parquet::file::reader::{ChunkReader, Length};
 use serde_json::json;
 
-use super::{Compression, Decoder, Encoder, Format, Payload, ROW_GROUP_BYTES, ReadAt};
+use super::super::{Compression, Decoder, Encoder, Format, Payload, ROW_GROUP_BYTES, ReadAt};
+use super::check;
 use crate::error::{Error, ErrorKind, Result};
 
 /// Rows of a batch that is read.
-const BATCH_ROWS: usize = 64 << 10;
+const BATCH_ROWS: u64 = 64 << 10;
+
+/// Rows of a group at most. Even a column of one value then has bytes enough for what its values take in memory, see
+/// [`check`].
+const GROUP_ROWS: usize = 1 << 18;
 
 pub(crate) fn encode(schema: &SchemaRef, batches: &[RecordBatch], size: usize, out: &mut Encoder) -> Result<Format> {
     let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
@@ -31,7 +36,7 @@ pub(crate) fn encode(schema: &SchemaRef, batches: &[RecordBatch], size: usize, o
         Compression::Never => Codec::LZ4_RAW,
         Compression::Auto | Compression::Small => Codec::ZSTD(ZstdLevel::default()),
     };
-    let group = (ROW_GROUP_BYTES / (size / rows.max(1)).max(1)).clamp(1024, 1 << 20);
+    let group = (ROW_GROUP_BYTES / (size / rows.max(1)).max(1)).clamp(1024, GROUP_ROWS);
     let properties =
         WriterProperties::builder().set_compression(codec).set_max_row_group_row_count(Some(group)).build();
     let write = || {
@@ -54,6 +59,7 @@ pub(crate) fn carried_schema(schema: &SchemaRef, row: Option<&RecordBatch>) -> R
             writer.write(row)?;
         }
         writer.close()?;
+        check(&file, u64::MAX).map_err(|error| ParquetError::External(error.into()))?;
         let builder = ParquetRecordBatchReaderBuilder::try_new(Bytes::from(file))?;
         let carried = builder.schema().clone();
         for batch in builder.build()? {
@@ -78,18 +84,25 @@ pub(crate) fn decode(input: &mut Decoder) -> Result<(SchemaRef, Vec<RecordBatch>
         }
         _ => parquet_error("cannot read the frame", ErrorKind::Damaged, error),
     };
+    let justified = check(&**input.payload(), input.size())?;
     let builder = ParquetRecordBatchReaderBuilder::try_new(Source(input.payload().clone())).map_err(damaged)?;
     let schema = builder.schema().clone();
-    let reader = builder.with_batch_size(BATCH_ROWS).build().map_err(damaged)?;
+    let rows = justified.rows.clamp(1, BATCH_ROWS) as usize;
+    let reader = builder.with_batch_size(rows).build().map_err(damaged)?;
     if schema.fields().is_empty() {
         // A file without columns has no rows of its own.
         let rows = input.fact("rows").and_then(serde_json::Value::as_u64).unwrap_or(0);
         return Ok((schema.clone(), vec![with_schema(&schema, Vec::new(), rows as usize)?]));
     }
+    let mut memory = 0;
     let mut batches = reader
         .map(|batch| {
             let batch =
                 batch.map_err(|error| Error::damaged("cannot read the frame").with_source(error.to_string()))?;
+            memory += batch.get_array_memory_size() as u64;
+            if !justified.allows(memory) {
+                return Err(Error::damaged("the values are more than the bytes of the frame account for"));
+            }
             // The reader's batches lack the schema's metadata.
             with_schema(&schema, batch.columns().to_vec(), batch.num_rows())
         })
@@ -152,11 +165,10 @@ pub(crate) struct From {
 
 impl Read for From {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        let n = buf.len().min((self.payload.len() - self.position) as usize);
+        let n = self.payload.read_at(buf, self.position)?;
         if n == 0 && !buf.is_empty() {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        self.payload.read_exact_at(&mut buf[..n], self.position)?;
         self.position += n as u64;
         Ok(n)
     }

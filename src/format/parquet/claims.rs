@@ -1,0 +1,198 @@
+//! What a Parquet file claims, checked against its bytes: the libraries set memory aside as it says.
+
+use std::io::{self, BufReader, Read};
+
+use super::super::ReadAt;
+use super::footer::{Column, Footer, Leaf, STATISTICS, read_footer};
+use super::thrift::Shape::{self, Any, Bool, I32, Struct};
+use super::thrift::{Event, invalid, read};
+use crate::error::{Error, Result};
+use crate::memory::usable_memory;
+
+/// The most that a compression makes of a byte; zstd comes close with a constant.
+const RATIO: u64 = 1 << 15;
+
+/// What values take in polars, in units of what they took as they were inserted: text of 4-byte offsets becomes views.
+const GROWTH: u64 = 4;
+
+const PAGE_HEADER: &[Shape] = &[
+    I32,
+    I32,
+    I32,
+    I32,
+    Struct(&[I32, I32, I32, I32, STATISTICS]),
+    Any,
+    Struct(&[I32, I32, Bool]),
+    Struct(&[I32, I32, I32, I32, I32, I32, Bool, STATISTICS]),
+];
+
+/// What reading a file may take.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Justified {
+    /// Memory that the bytes of the file account for.
+    by_bytes: u64,
+    /// What somebody says that the value took in memory.
+    size: u64,
+    /// Rows of which each may be as large as one can be.
+    #[cfg_attr(not(feature = "arrow"), expect(dead_code, reason = "polars reads everything at once"))]
+    pub(crate) rows: u64,
+}
+
+impl Justified {
+    /// Whether reading may take so much memory. What is said of the size counts as far as there is such memory.
+    pub(crate) fn allows(&self, memory: u64) -> bool {
+        memory <= self.by_bytes || memory <= self.size.min(usable_memory()).saturating_mul(GROWTH)
+    }
+}
+
+/// Refuses a file that is not as a library expects it, whose pages do not add up to its columns, or that claims more than
+/// its bytes, or the size that the value had in memory, can account for.
+pub(crate) fn check(source: &dyn ReadAt, size: u64) -> Result<Justified> {
+    weigh(source, size).map_err(|error| Error::io("the bytes are no sound Parquet", error))
+}
+
+fn weigh(source: &dyn ReadAt, size: u64) -> io::Result<Justified> {
+    let claims = add_up(source, &read_footer(source)?)?;
+    let by_bytes = source.len().saturating_mul(RATIO);
+    let justified = Justified { by_bytes, size, rows: by_bytes / claims.row.max(1) };
+    // How many elements are null, and of full width, shows only as they are read.
+    let elements = Justified { size: u64::MAX, ..justified };
+    match justified.allows(claims.bytes) && elements.allows(claims.elements) {
+        true => Ok(justified),
+        false => Err(invalid("it claims more values than its bytes can hold")),
+    }
+}
+
+/// What is claimed, in bytes of memory.
+#[derive(Default)]
+struct Claims {
+    /// All values, with a null as large as any other.
+    bytes: u64,
+    /// The elements of lists, if all were null and as wide as the widest.
+    elements: u64,
+    /// The largest row that there can be.
+    row: u64,
+}
+
+fn add_up(source: &dyn ReadAt, footer: &Footer) -> io::Result<Claims> {
+    let mut claims = Claims::default();
+    let mut dictionaries = vec![0; footer.leaves.len()];
+    let (mut rows, mut values) = (0_u64, 0_u64);
+    for group in &footer.groups {
+        let height = u64::try_from(group.rows).map_err(|_| invalid("a row group of negative length"))?;
+        rows = rows.saturating_add(height);
+        if group.columns.len() != footer.leaves.len() {
+            return Err(invalid("a row group has not the columns of the schema"));
+        }
+        for ((column, leaf), dictionary) in group.columns.iter().zip(&footer.leaves).zip(&mut dictionaries) {
+            let pages = walk(source, column, leaf)?;
+            if leaf.is_flat && pages.values != height || pages.values < height {
+                return Err(invalid("a column has not the values that its row group needs"));
+            }
+            values = values.max(pages.values);
+            claims.bytes = claims.bytes.saturating_add(pages.bytes);
+            *dictionary = pages.dictionary.max(*dictionary);
+        }
+    }
+    if u64::try_from(footer.rows) != Ok(rows) {
+        return Err(invalid("the row groups do not add up to the file"));
+    }
+    claims.bytes = claims.bytes.max(footer.widths.row.saturating_mul(rows) / 8);
+    claims.elements = footer.widths.element.saturating_mul(values) / 8;
+    let widths = footer.leaves.iter().map(|leaf| leaf.bits).chain([footer.widths.row]);
+    claims.row = widths.map(|bits| bits.div_ceil(8)).chain(dictionaries).fold(0, u64::saturating_add);
+    Ok(claims)
+}
+
+/// The pages of a column in one row group.
+#[derive(Default)]
+struct Pages {
+    values: u64,
+    /// What the values take in memory.
+    bytes: u64,
+    /// The largest dictionary: a value of it may come any number of times.
+    dictionary: u64,
+}
+
+fn walk(source: &dyn ReadAt, column: &Column, leaf: &Leaf) -> io::Result<Pages> {
+    let range = u64::try_from(column.start()).ok().zip(u64::try_from(column.len).ok());
+    let range = range.and_then(|(start, len)| Some((start, start.checked_add(len)?)));
+    let (mut at, end) =
+        range.filter(|&(_, end)| end <= source.len()).ok_or_else(|| invalid("a column lies outside of the file"))?;
+    let mut pages = Pages::default();
+    while at < end {
+        let (header, len) = read_header(source, at, end)?;
+        at += len;
+        let stored = u64::try_from(header.stored).ok().filter(|&stored| stored <= end - at);
+        let stored = stored.ok_or_else(|| invalid("a page is longer than its column"))?;
+        let expanded = u64::try_from(header.expanded).map_err(|_| invalid("a page of negative length"))?;
+        if expanded > (stored + 1) * RATIO {
+            return Err(invalid("a page cannot be as long as it says"));
+        }
+        let values = header.values().ok_or_else(|| invalid("a page has no sensible number of values"))?;
+        match header.page {
+            DICTIONARY => pages.dictionary = pages.dictionary.max(expanded),
+            _ => pages.values += values,
+        }
+        pages.bytes = pages.bytes.saturating_add(expanded).saturating_add(values.saturating_mul(leaf.bits).div_ceil(8));
+        at += stored;
+    }
+    match u64::try_from(column.values) {
+        Ok(values) if values == pages.values => Ok(pages),
+        _ => Err(invalid("the pages of a column do not add up to it")),
+    }
+}
+
+/// The kind of a page that holds the dictionary of its column.
+const DICTIONARY: i64 = 2;
+
+/// What a page header says.
+#[derive(Default)]
+struct Header {
+    page: i64,
+    expanded: i64,
+    stored: i64,
+    /// The number of values, as told for each kind of page.
+    counts: [Option<i64>; 4],
+}
+
+impl Header {
+    /// The number of values; none if it is negative, or missing for this kind of page.
+    fn values(&self) -> Option<u64> {
+        let count = self.counts.get(usize::try_from(self.page).ok()?).copied().flatten()?;
+        count.try_into().ok()
+    }
+}
+
+/// Reads the header of a page, and its length.
+fn read_header(source: &dyn ReadAt, at: u64, end: u64) -> io::Result<(Header, u64)> {
+    let mut header = Header::default();
+    let input = BufReader::with_capacity(256, Reader { source, at });
+    let len = read(input, end - at, PAGE_HEADER, &mut |path, event| {
+        let Event::Int(int) = event else { return };
+        match path {
+            [1] => header.page = int,
+            [2] => header.expanded = int,
+            [3] => header.stored = int,
+            [5, 1] => header.counts[0] = Some(int),
+            [7, 1] => header.counts[DICTIONARY as usize] = Some(int),
+            [8, 1] => header.counts[3] = Some(int),
+            _ => {}
+        }
+    })?;
+    Ok((header, len))
+}
+
+/// Reads from an offset on.
+struct Reader<'a> {
+    source: &'a dyn ReadAt,
+    at: u64,
+}
+
+impl Read for Reader<'_> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let n = self.source.read_at(buf, self.at)?;
+        self.at += n as u64;
+        Ok(n)
+    }
+}
