@@ -55,20 +55,19 @@ fn check(chest: &Chest, numbers: impl Iterator<Item = u64>) {
 fn on_a_small_disk(disk: &Path) {
     let root = disk.join("chest");
     let chest = Chest::builder().budget("1MiB").open(&root).unwrap();
-    let mut number = 0;
-    let error = loop {
-        let inserted = chest.insert(number, noise(number));
+    let (mut number, mut errors) = (0, Vec::new());
+    // More than once: what the background writer gives up makes room again.
+    while errors.len() < 5 || chest.flush().is_ok() {
+        errors.extend(chest.insert(number, noise(number)).err());
         number += 1;
-        if let Err(error) = inserted {
-            break error;
-        }
         assert!(number < 200, "8 MiB hold 20 MiB");
-    };
-    assert!(is_full(&error) && error.key().is_some(), "{error}");
+    }
+    for error in &errors {
+        assert!(is_full(error) && error.key().is_some(), "{error}");
+    }
     assert!(number > 60, "the disk is full after {number} values");
-    // The one that was refused room is in memory, and so are those that come now.
-    chest.insert(number, noise(number)).unwrap_err();
-    check(&chest, 0..=number);
+    // Those that were refused room are in memory.
+    check(&chest, 0..number);
     assert!(is_full(&chest.flush().unwrap_err()));
 
     // Another handle opens and reads on a disk that has no byte left.
@@ -99,6 +98,6 @@ fn on_a_small_disk(disk: &Path) {
     let report = Chest::check(&root).run().unwrap();
     assert!(report.is_healthy() && report.orphans.is_empty(), "{report}");
     let chest = Chest::open(&root).unwrap();
-    check(&chest, number / 2..=number);
-    assert_eq!(chest.len().unwrap(), number - number / 2 + 2);
+    check(&chest, number / 2..number);
+    assert_eq!(chest.len().unwrap(), number - number / 2 + 1);
 }
