@@ -528,7 +528,7 @@ impl Chest {
     }
 }
 
-fn not_found(key: &Key) -> Error {
+pub(crate) fn not_found(key: &Key) -> Error {
     Error::new(ErrorKind::NotFound, "no value has this key").with_key(key)
 }
 

@@ -22,6 +22,7 @@
 //!
 //! - [`Chest`]: the dictionary; [`Builder`]: its settings.
 //! - [`Key`]: what names a value; [`Digest`]: keys by the content of files and folders.
+//! - [`Chest::slice`], [`Chest::select`]: parts of values; [`Chest::view`]: arrays without a copy.
 //! - [`Value`] and [`Plain`]: what can be stored, and how to add types of your own.
 //! - [`Policy`] and [`Budget`]: what stays in memory, and how much.
 //! - [`Durability`], [`Chest::check`]: crashes, power cuts and damage.
@@ -65,9 +66,15 @@ mod format;
 mod info;
 mod key;
 mod memory;
+#[cfg(any(feature = "arrow", feature = "ndarray", feature = "polars"))]
+mod select;
 mod store;
 mod sync;
 mod value;
+#[cfg(feature = "ndarray")]
+mod view;
+#[cfg(any(feature = "arrow", feature = "ndarray"))]
+mod writer;
 
 pub use builder::{Builder, Durability, WhenFull};
 pub use chest::Chest;
@@ -83,9 +90,21 @@ pub use memory::{Budget, Coldest, Largest, Lfu, Lru, Mru, Policy, Random, Rank, 
 /// The version of polars whose `DataFrame` a chest holds.
 #[cfg(feature = "polars")]
 pub use polars_core as polars;
+#[cfg(feature = "arrow")]
+pub use select::Batches;
+#[cfg(any(feature = "arrow", feature = "ndarray", feature = "polars"))]
+pub use select::Select;
+#[cfg(any(feature = "arrow", feature = "ndarray", feature = "polars"))]
+pub use value::Partial;
 #[cfg(feature = "ndarray")]
 pub use value::{AnyArray, Element};
 pub use value::{IntoValue, Kind, Plain, Value};
+#[cfg(feature = "ndarray")]
+pub use view::StoredArray;
+#[cfg(feature = "ndarray")]
+pub use writer::ArrayWriter;
+#[cfg(feature = "arrow")]
+pub use writer::FrameWriter;
 
 /// The README's snippets are tests.
 #[cfg(all(doctest, feature = "polars", feature = "ndarray"))]

@@ -1,8 +1,9 @@
 //! What the command understands.
 
+use std::ops::Range;
 use std::path::PathBuf;
 
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 use icechest::Key;
 
 use crate::chests::parse_key;
@@ -10,7 +11,7 @@ use crate::chests::parse_key;
 /// Arrays, frames and plain values in a directory.
 #[derive(Parser)]
 #[command(name = "icechest", version, after_help = EXIT_CODES)]
-pub(crate) struct Args {
+pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,
 }
@@ -47,6 +48,8 @@ pub(crate) enum Command {
         /// frames to .parquet, .csv or .arrow; arrays to .npy or .csv; documents to .json; text and bytes to any.
         #[arg(short, long, value_name = "FILE")]
         output: Option<PathBuf>,
+        #[command(flatten)]
+        part: Part,
     },
     /// List the values, the oldest first.
     Ls {
@@ -116,12 +119,45 @@ pub(crate) enum Command {
     },
 }
 
+/// The part of a frame or an array that is wanted.
+#[derive(Args, Clone, Default)]
+pub(crate) struct Part {
+    /// These rows alone, counted from 0, B left out (of a frame or an array): 100..200, ..10, 100..
+    #[arg(long, value_name = "A..B", value_parser = parse_rows)]
+    pub(crate) rows: Option<Range<usize>>,
+    /// These columns of a frame alone, in this order.
+    #[arg(long, value_name = "A,B,…", value_delimiter = ',')]
+    pub(crate) columns: Option<Vec<String>>,
+}
+
+impl Part {
+    pub(crate) fn is_all(&self) -> bool {
+        self.rows.is_none() && self.columns.is_none()
+    }
+}
+
+fn parse_rows(text: &str) -> Result<Range<usize>, String> {
+    let end = |text: &str, default| if text.is_empty() { Ok(default) } else { text.parse().map_err(|_| ()) };
+    let range = text.split_once("..").and_then(|(a, b)| Some(end(a, 0).ok()?..end(b, usize::MAX).ok()?));
+    range.filter(|range| range.start <= range.end).ok_or_else(|| "rows are a range such as 100..200".to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn the_definition_is_sound() {
-        <Args as clap::CommandFactory>::command().debug_assert();
+        <Cli as clap::CommandFactory>::command().debug_assert();
+    }
+
+    #[test]
+    fn rows_are_a_range() {
+        assert_eq!(parse_rows("3..7"), Ok(3..7));
+        assert_eq!(parse_rows("..7"), Ok(0..7));
+        assert_eq!(parse_rows("3.."), Ok(3..usize::MAX));
+        for wrong in ["", "3", "7..3", "-1..3", "a..b", "1...3"] {
+            assert!(parse_rows(wrong).is_err(), "{wrong}");
+        }
     }
 }

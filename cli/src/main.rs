@@ -22,11 +22,11 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use crate::args::{Args, Command};
+use crate::args::{Cli, Command};
 use crate::failure::{Failure, Result};
 
 fn main() -> ExitCode {
-    let args = Args::parse();
+    let args = Cli::parse();
     let mut out = BufWriter::new(io::stdout());
     // A library may panic on a file that nobody thought of; the exit code says so even then.
     let run = AssertUnwindSafe(|| run(args.command, &mut out).and_then(|()| Ok(out.flush()?)));
@@ -48,7 +48,7 @@ fn main() -> ExitCode {
 fn run(command: Command, out: &mut dyn Write) -> Result<()> {
     match command {
         Command::Put { chest, key, file } => put::put(&chest, &key, &file, out),
-        Command::Get { chest, key, output } => get::get(&chest, &key, output.as_deref(), out),
+        Command::Get { chest, key, output, part } => get::get(&chest, &key, &part, output.as_deref(), out),
         Command::Ls { chest, json } => list::ls(&chest, json, out),
         Command::Info { chest, key, json } => list::info(&chest, &key, json, out),
         Command::Rm { chest, keys } => list::rm(&chest, &keys),

@@ -141,6 +141,31 @@ fn previews_are_readable() {
 }
 
 #[test]
+fn parts_of_values() {
+    let shell = Shell::new();
+    shell.put("flights", &data("flights.parquet"));
+    shell.put("photo", &data("photo.npy"));
+    shell.put("text", &shell.file("x.txt", "hello"));
+    let shown = shell.ok(["get", "c", "flights", "--rows", "100..103", "--columns", "dest,carrier"]);
+    assert!(shown.starts_with("3 rows x 2 columns\n"), "{shown}");
+    let header = shown.lines().nth(2).unwrap();
+    assert!(header.find("dest") < header.find("carrier"), "{shown}");
+    shell.ok(["get", "c", "flights", "--rows", "195580..", "--columns", "dest", "-o", "tail.csv"]);
+    let tail = fs::read_to_string(shell.path("tail.csv")).unwrap();
+    assert_eq!(tail.lines().count(), 4);
+    let all = shell.ok(["get", "c", "flights", "--columns", "dest", "-o", "all.csv"]);
+    assert_eq!(all, "");
+    assert!(fs::read_to_string(shell.path("all.csv")).unwrap().ends_with(tail.split_once('\n').unwrap().1));
+    assert!(shell.ok(["get", "c", "photo", "--rows", "..10"]).contains("shape [10, 451, 3]"));
+
+    assert!(shell.fails(2, &["get", "c", "photo", "--rows", "10"]).contains("100..200"));
+    assert!(shell.fails(2, &["get", "c", "text", "--rows", "..10"]).contains("neither rows nor columns"));
+    let error = shell.fails(2, &["get", "c", "flights", "--columns", "nobody"]);
+    assert!(error.contains("\"nobody\"") && error.contains("carrier"), "{error}");
+    shell.fails(3, &["get", "c", "photo", "--columns", "x"]);
+}
+
+#[test]
 fn files_become_values_or_are_refused() {
     let shell = Shell::new();
     shell.put("bom", &shell.file("Bom.CSV", "\u{feff}name,n\n\"a,\"\"b\",1\n,2.5\n"));

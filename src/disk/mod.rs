@@ -30,6 +30,8 @@ use self::session::Session;
 pub(crate) use self::storage::{Os, Storage, StorageFile, read_exact_at, retry, write_all_at};
 pub(crate) use self::temporary::TemporaryDir;
 pub(crate) use self::values::Draft;
+#[cfg(any(feature = "arrow", feature = "ndarray"))]
+pub(crate) use self::values::{About, NewPlace};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::Compression;
 
@@ -57,6 +59,9 @@ pub(crate) struct Disk {
     garbage: Mutex<Vec<(i64, Option<String>)>>,
     /// Versions that were read, for the order of eviction.
     used: Mutex<Vec<i64>>,
+    /// Versions of arrays that this process wrote, or verified as a whole.
+    #[cfg(feature = "ndarray")]
+    verified: Mutex<HashSet<i64>>,
     /// When the last value was written: the next one is later, whatever the clock says.
     last_ns: AtomicI64,
     /// Whether a sync of the catalog failed.
@@ -140,6 +145,8 @@ impl Disk {
             settings,
             garbage: Mutex::default(),
             used: Mutex::default(),
+            #[cfg(feature = "ndarray")]
+            verified: Mutex::default(),
             last_ns: AtomicI64::new(last_ns),
             is_catalog_doubtful: AtomicBool::new(false),
             syncing: Mutex::default(),

@@ -36,6 +36,11 @@ pub(crate) trait StorageFile: Send + Sync {
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize>;
     /// Writes some of the bytes.
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize>;
+    /// The system's file, if this is one: it can be mapped.
+    #[cfg(feature = "ndarray")]
+    fn as_file(&self) -> Option<&File> {
+        None
+    }
 }
 
 /// Reads all of `buf`.
@@ -167,6 +172,11 @@ fn not_regular() -> io::Error {
 }
 
 impl StorageFile for File {
+    #[cfg(feature = "ndarray")]
+    fn as_file(&self) -> Option<&File> {
+        Some(self)
+    }
+
     fn len(&self) -> io::Result<u64> {
         Ok(self.metadata()?.len())
     }

@@ -11,9 +11,9 @@ use super::catalog::{Excess, Row};
 use super::storage::retry;
 use super::{CATALOG, Disk, LOCKS, TMP, VALUES, label};
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::{Body, Decoder, Encoder, Payload, TemporaryFile};
+use crate::format::{Body, Decoder, Encoder, Format, Payload, TemporaryFile};
 use crate::key::Key;
-use crate::value::Stored;
+use crate::value::{Kind, Stored};
 
 /// Replaced values may wait for a sync in so many bytes before one is made for them.
 const WAITING: u64 = 64 << 20;
@@ -28,6 +28,29 @@ const RESERVE: u64 = 1 << 20;
 pub(crate) struct Draft {
     pub(super) row: Row,
     pub(super) file: Option<TemporaryFile>,
+}
+
+/// Where a new value is written.
+pub(crate) struct NewPlace {
+    key: Key,
+    unique: String,
+    temporary: PathBuf,
+}
+
+impl NewPlace {
+    /// Adds the key and the file to an error.
+    pub(crate) fn name(&self, error: Error) -> Error {
+        error.with_key(&self.key).with_path(&self.temporary)
+    }
+}
+
+/// What a value is told to be once it is written.
+pub(crate) struct About {
+    pub(crate) kind: Kind,
+    pub(crate) stored_name: String,
+    /// What it takes in memory.
+    pub(crate) bytes: u64,
+    pub(crate) format: Format,
 }
 
 impl Disk {
@@ -45,20 +68,30 @@ impl Disk {
     }
 
     fn write_draft(&self, key: &Key, value: &dyn Stored) -> Result<Draft> {
-        let (unique, temporary) = self.new_file().map_err(|error| error.with_key(key))?;
-        let fail = |error: Error| error.with_key(key).with_path(&temporary);
-        let io = |error| fail(Error::io("cannot write the value", error));
+        let (mut encoder, place) = self.begin(key)?;
+        let format = value.encode(&mut encoder).map_err(|error| place.name(error))?;
+        let about = About { kind: value.kind(), stored_name: value.stored_name(), bytes: value.size(), format };
+        self.complete(place, encoder, about)
+    }
 
-        let mut encoder = Encoder::new(self.storage.clone(), temporary.clone(), self.settings.compression);
-        let format = value.encode(&mut encoder).map_err(fail)?;
+    /// The stream that a value is written to.
+    pub(crate) fn begin(&self, key: &Key) -> Result<(Encoder, NewPlace)> {
+        let (unique, temporary) = self.new_file().map_err(|error| error.with_key(key))?;
+        let encoder = Encoder::new(self.storage.clone(), temporary.clone(), self.settings.compression);
+        Ok((encoder, NewPlace { key: key.clone(), unique, temporary }))
+    }
+
+    /// Ends the stream.
+    pub(crate) fn complete(&self, place: NewPlace, encoder: Encoder, about: About) -> Result<Draft> {
+        let io = |error| place.name(Error::io("cannot write the value", error));
         let encoded = encoder.finish(self.settings.inline_limit).map_err(io)?;
         let mut row = Row {
             version: 0,
-            key: key.clone(),
-            kind: value.kind(),
-            stored_name: value.stored_name(),
-            format: format.name().to_owned(),
-            bytes: value.size(),
+            key: place.key.clone(),
+            kind: about.kind,
+            stored_name: about.stored_name,
+            format: about.format.name().to_owned(),
+            bytes: about.bytes,
             stored_bytes: encoded.len,
             payload: encoded.len,
             label_at: encoded.len,
@@ -75,7 +108,8 @@ impl Disk {
             }
             Body::File(file) => {
                 label::write(&*file.file, &mut row).map_err(io)?;
-                row.file = Some(format!("{VALUES}/{}.{unique}.{}", key.file_stem(), format.extension()));
+                let (stem, extension) = (place.key.file_stem(), about.format.extension());
+                row.file = Some(format!("{VALUES}/{stem}.{}.{extension}", place.unique));
                 Some(file)
             }
         };
@@ -120,10 +154,26 @@ impl Disk {
             rows.push(row);
         }
         let published = self.commit(&rows).map_err(|error| self.name_first(error, rows.first()));
+        #[cfg(feature = "ndarray")]
+        if let Ok(versions) = &published {
+            let arrays = rows.iter().zip(versions).filter(|(row, _)| row.format == "npy" && row.file.is_some());
+            arrays.for_each(|(_, &version)| self.note_verified(version));
+        }
         if published.is_err() {
             self.discard(placed);
         }
         published
+    }
+
+    /// Whether this process wrote this version, or verified all of it.
+    #[cfg(feature = "ndarray")]
+    pub(crate) fn is_verified(&self, version: i64) -> bool {
+        self.verified.lock().unwrap_or_else(PoisonError::into_inner).contains(&version)
+    }
+
+    #[cfg(feature = "ndarray")]
+    pub(crate) fn note_verified(&self, version: i64) {
+        self.verified.lock().unwrap_or_else(PoisonError::into_inner).insert(version);
     }
 
     /// Names one of the values that an error concerns, and its file.

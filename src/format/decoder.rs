@@ -5,10 +5,17 @@ use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::sync::{Arc, Mutex, PoisonError};
 
+#[cfg(feature = "ndarray")]
+use memmap2::{Mmap, MmapOptions};
+
 use super::BLOCK;
 use super::encoder::checksum;
 use crate::disk::{StorageFile, read_exact_at};
 use crate::error::{Error, Result};
+
+/// Files up to this size are mapped with all their pages at once, which costs less than one after the other.
+#[cfg(feature = "ndarray")]
+const POPULATED: u64 = 64 << 20;
 
 /// Bytes that are read at offsets.
 pub(crate) trait ReadAt {
@@ -132,6 +139,32 @@ impl Payload {
             on_bytes(len);
         }
         Ok(())
+    }
+}
+
+#[cfg(feature = "ndarray")]
+impl Payload {
+    /// Maps the bytes, if they are in one piece in a file of the system.
+    fn map(&self, is_verified: bool) -> io::Result<Option<Mmap>> {
+        let Body::File { file, label_at, .. } = &self.body else { return Ok(None) };
+        let Some(file) = file.as_file().filter(|_| *label_at >= self.len && self.len > 0) else { return Ok(None) };
+        let mut options = MmapOptions::new();
+        options.len(self.len as usize);
+        if self.len <= POPULATED {
+            options.populate();
+        }
+        // SAFETY: the bytes must not change while they are mapped. Files of values are written under another name, get
+        // theirs when they are whole, and are never written to again, by any process that uses the chest; removing one
+        // leaves the mapping as it is. Whoever else writes to them in place breaks the promise that `Chest::view` names.
+        let map = unsafe { options.map(file)? };
+        if !is_verified {
+            for (block, expected) in map.chunks(BLOCK).zip(self.checksums.chunks(16)) {
+                if checksum(block) != *expected {
+                    return Err(Error::damaged("the mapped bytes do not match their checksum").into());
+                }
+            }
+        }
+        Ok(Some(map))
     }
 }
 
@@ -268,7 +301,13 @@ impl Decoder {
         Ok(bytes)
     }
 
-    #[cfg(any(feature = "arrow", feature = "blosc"))]
+    /// The bytes where the file has them; verified, unless they are already. None if there is no such file.
+    #[cfg(feature = "ndarray")]
+    pub(crate) fn map(&self, is_verified: bool) -> io::Result<Option<Mmap>> {
+        self.payload.map(is_verified)
+    }
+
+    #[cfg(any(feature = "arrow", feature = "ndarray", feature = "polars"))]
     pub(crate) fn payload(&self) -> &Arc<Payload> {
         &self.payload
     }

@@ -11,6 +11,8 @@ mod encoder;
 pub(crate) mod npy;
 #[cfg(any(feature = "arrow", feature = "polars"))]
 pub(crate) mod parquet;
+#[cfg(feature = "ndarray")]
+pub(crate) mod slice;
 
 use std::borrow::Cow;
 use std::fmt;

@@ -7,7 +7,7 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use ndarray::ArrayViewD;
 use serde_json::json;
 
-use super::{Decoder, Encoder, Format};
+use super::{Decoder, Encoder, Format, ReadAt};
 use crate::error::{Error, Result};
 use crate::value::Element;
 
@@ -42,7 +42,32 @@ impl Layout {
         self.dtype.get(2..)?.parse().ok()
     }
 
-    fn elements(&self) -> Option<usize> {
+    /// Whether the elements lie in the file as those of the array with its axes in reverse.
+    pub(crate) fn is_reversed(&self) -> bool {
+        match self.place {
+            Place::Npy(_) => self.fortran_order,
+            // What was in Fortran order in memory is in C order there.
+            #[cfg(feature = "blosc")]
+            Place::Blosc(_) => false,
+        }
+    }
+
+    /// Where in the file the elements lie as they do in memory.
+    pub(crate) fn native_offset(&self) -> Option<usize> {
+        match self.place {
+            Place::Npy(offset) if !self.swapped && cfg!(target_endian = "little") => usize::try_from(offset).ok(),
+            _ => None,
+        }
+    }
+
+    /// Turns round what was read, if it is of the other byte order.
+    pub(crate) fn to_native(&self, bytes: &mut [u8]) {
+        if self.swapped {
+            swap(bytes, &self.dtype);
+        }
+    }
+
+    pub(crate) fn elements(&self) -> Option<usize> {
         self.shape.iter().try_fold(1usize, |product, &len| product.checked_mul(len))
     }
 }
@@ -71,23 +96,37 @@ fn is_fortran<A>(array: &ArrayViewD<'_, A>) -> bool {
 /// Writes an NPY file of version 1.0, or 2.0 when the header is long.
 pub(crate) fn write<A: Element>(array: ArrayViewD<'_, A>, out: &mut dyn Write) -> io::Result<()> {
     let fortran_order = is_fortran(&array);
-    let lens: Vec<String> = array.shape().iter().map(usize::to_string).collect();
+    out.write_all(&header(A::DTYPE, fortran_order, array.shape(), 0))?;
+    write_elements(array, fortran_order, out)
+}
+
+/// The header of an NPY file; not shorter than `len`, if that is a header's length.
+pub(crate) fn header(dtype: &str, fortran_order: bool, shape: &[usize], len: usize) -> Vec<u8> {
+    let lens: Vec<String> = shape.iter().map(usize::to_string).collect();
     // A Python tuple of one needs its comma.
     let shape = if lens.len() == 1 { format!("{},", lens[0]) } else { lens.join(", ") };
     let order = if fortran_order { "True" } else { "False" };
-    let mut header = format!("{{'descr': '{}', 'fortran_order': {order}, 'shape': ({shape}), }}", A::DTYPE);
-    let (version, prefix) = if header.len() + 1 + ALIGN < 1 << 16 { (1, 10) } else { (2, 12) };
-    let end = (prefix + header.len() + 1).next_multiple_of(ALIGN);
-    header.push_str(&" ".repeat(end - prefix - header.len() - 1));
-    header.push('\n');
-    out.write_all(MAGIC)?;
-    out.write_all(&[version, 0])?;
+    let text = format!("{{'descr': '{dtype}', 'fortran_order': {order}, 'shape': ({shape}), }}");
+    let (version, prefix) = if text.len() + 1 + ALIGN < 1 << 16 { (1, 10) } else { (2, 12) };
+    let end = (prefix + text.len() + 1).next_multiple_of(ALIGN).max(len);
+    let mut header = [MAGIC, &[version, 0][..]].concat();
     match version {
-        1 => out.write_all(&(header.len() as u16).to_le_bytes())?,
-        _ => out.write_all(&(header.len() as u32).to_le_bytes())?,
+        1 => header.extend(((end - prefix) as u16).to_le_bytes()),
+        _ => header.extend(((end - prefix) as u32).to_le_bytes()),
     }
-    out.write_all(header.as_bytes())?;
-    let mut elements = Elements::new(array.view(), fortran_order);
+    header.extend(text.as_bytes());
+    header.resize(end - 1, b' ');
+    header.push(b'\n');
+    header
+}
+
+/// Writes the elements alone.
+pub(crate) fn write_elements<A: Element>(
+    array: ArrayViewD<'_, A>,
+    fortran_order: bool,
+    out: &mut dyn Write,
+) -> io::Result<()> {
+    let mut elements = Elements::new(array, fortran_order);
     match elements.contiguous() {
         Some(bytes) => out.write_all(bytes),
         None => io::copy(&mut elements, out).map(|_| ()),
@@ -304,9 +343,7 @@ pub(crate) fn read_elements<A: Element>(input: &mut Decoder, layout: &Layout) ->
             input.seek(SeekFrom::Start(*offset)).map_err(cannot_read)?;
             let read = A::read(len, &mut |bytes| {
                 input.read_exact(bytes)?;
-                if layout.swapped {
-                    swap(bytes, &layout.dtype);
-                }
+                layout.to_native(bytes);
                 Ok(())
             });
             read.map_err(cannot_read)
@@ -326,6 +363,42 @@ pub(crate) fn read_elements<A: Element>(input: &mut Decoder, layout: &Layout) ->
     }
 }
 
+/// Gives `read` the bytes of all elements, in the order of the file, to be read at any offset.
+pub(crate) fn with_elements<T>(
+    input: &Decoder,
+    layout: &Layout,
+    read: impl FnOnce(&dyn ReadAt) -> io::Result<T>,
+) -> io::Result<T> {
+    let source = &**input.payload();
+    match &layout.place {
+        Place::Npy(offset) => read(&From { source, offset: *offset }),
+        #[cfg(feature = "blosc")]
+        Place::Blosc(header) => {
+            let bytes = layout.elements().zip(layout.itemsize()).and_then(|(len, size)| len.checked_mul(size));
+            if bytes != Some(header.bytes()) {
+                return Err(io::Error::new(io::ErrorKind::InvalidData, "the element size is not that of the dtype"));
+            }
+            read(&header.unpacked(source)?)
+        }
+    }
+}
+
+/// What lies behind an offset.
+struct From<'a> {
+    source: &'a dyn ReadAt,
+    offset: u64,
+}
+
+impl ReadAt for From<'_> {
+    fn len(&self) -> u64 {
+        self.source.len() - self.offset
+    }
+
+    fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
+        self.source.read_exact_at(buf, self.offset + offset)
+    }
+}
+
 /// Turns big endian numbers round; of complex numbers each part.
 fn swap(bytes: &mut [u8], dtype: &str) {
     let size: usize = dtype.get(2..).and_then(|size| size.parse().ok()).unwrap_or(1);
@@ -337,12 +410,7 @@ fn swap(bytes: &mut [u8], dtype: &str) {
 
 /// Scatters elements that come in C order to where they lie in Fortran order.
 #[cfg(feature = "blosc")]
-fn read_transposed(
-    header: &super::b2nd::Header,
-    source: &dyn super::ReadAt,
-    size: usize,
-    out: &mut [u8],
-) -> io::Result<()> {
+fn read_transposed(header: &super::b2nd::Header, source: &dyn ReadAt, size: usize, out: &mut [u8]) -> io::Result<()> {
     let shape = header.shape.clone();
     let strides: Vec<usize> = shape
         .iter()

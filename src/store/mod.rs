@@ -2,23 +2,24 @@
 //!
 //! One mutex guards the memory tier and is never held while a file is read or written. Work on a key (loading it,
 //! publishing it, changing it) holds that key's lock, see [`key_lock`]; room is made in [`room`]; values are written in
-//! [`publish`].
+//! [`publish`]; they are read through [`open`].
 
 mod key_lock;
 mod locked;
 #[cfg(all(test, feature = "model"))]
 mod model;
+mod open;
 mod publish;
 mod room;
 
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::panic::{self, AssertUnwindSafe};
 use std::sync::{Arc, PoisonError};
 
 use self::key_lock::{KeyLock, Work};
 use self::locked::Locked;
+use self::open::{Opened, decode_buffer};
 use crate::builder::Durability;
-use crate::disk::{Disk, Row};
+use crate::disk::Disk;
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::Key;
 use crate::memory::{Resident, Residents};
@@ -26,9 +27,6 @@ use crate::sync::atomic::AtomicBool;
 use crate::sync::thread::{self, ThreadId};
 use crate::sync::{Condvar, Mutex};
 use crate::value::{Kind, Stored, Value};
-
-/// A file may vanish between its row and its opening when the value is replaced; then the row is read again.
-const FIND_ATTEMPTS: usize = 100;
 
 pub(crate) struct Store {
     pub(crate) disk: Disk,
@@ -253,7 +251,7 @@ impl Store {
     }
 
     /// A value in memory of just this type, if it is still the newest.
-    fn hit<V: Value>(&self, key: &Key) -> Result<Option<Arc<V>>> {
+    pub(crate) fn hit<V: Value>(&self, key: &Key) -> Result<Option<Arc<V>>> {
         let Some(found) = self.look(key) else { return Ok(None) };
         let Ok(value) = found.value.clone().into_any().downcast::<V>() else {
             if self.is_newest(key, &found)? {
@@ -340,52 +338,16 @@ impl Store {
         if let Some(hit) = self.hit(key)? {
             return Ok(Some(hit));
         }
-        for _ in 0..FIND_ATTEMPTS {
-            let Some(row) = self.disk.catalog().find(key).map_err(|error| error.with_key(key))? else {
-                self.state().counts.misses += 1;
-                return Ok(None);
-            };
-            check_type::<V>(key, row.kind, &row.stored_name)?;
-            match self.decode::<V>(row) {
-                Err(error) if error.is_missing_file() && self.was_replaced(&error, key)? => {}
-                loaded => return loaded.map(Some),
-            }
-        }
-        Err(Error::new(ErrorKind::Busy, "the value is replaced faster than it can be read").with_key(key))
+        let Some(opened) = self.open::<V>(key)? else { return Ok(None) };
+        self.decode(opened).map(Some)
     }
 
-    /// A missing file is damage unless its value was replaced or removed meanwhile.
-    fn was_replaced(&self, error: &Error, key: &Key) -> Result<bool> {
-        let Some(row) = self.disk.catalog().find(key)? else { return Ok(true) };
-        let path = row.file.as_deref().map(|name| self.disk.value_path(name)).transpose()?;
-        if path.as_deref() == error.path() {
-            let missing = Error::damaged("the value's file is missing").with_key(key);
-            return Err(missing.with_path(path.as_deref().unwrap_or(self.disk.root())));
-        }
-        Ok(true)
-    }
-
-    fn decode<V: Value>(&self, row: Row) -> Result<Arc<V>> {
-        let (key, version) = (row.key.clone(), row.version);
-        let path = row.file.as_deref().map(|name| self.disk.value_path(name)).transpose()?;
-        let promised = row.bytes.saturating_add(decode_buffer(&row));
+    fn decode<V: Value>(&self, opened: Opened) -> Result<Arc<V>> {
+        let (key, version) = (opened.key.clone(), opened.version);
+        let promised = opened.size.saturating_add(opened.buffer);
         // Where no room can be made, because the disk is full, say, the value goes to the caller past the residents.
         let (room, made) = self.make_room(promised);
-        let mut decoder = self.disk.read(row)?;
-        // A panic in a decoder is an error like any other, as in an encoder.
-        let decode = panic::catch_unwind(AssertUnwindSafe(|| V::decode(&mut decoder)));
-        let decoded = decode.unwrap_or_else(|_| {
-            let message = format!("the decoder of {} panicked, so the value cannot be read as that", V::type_name());
-            Err(Error::unsupported(message))
-        });
-        let value = decoded.map_err(|error| {
-            let error = error.with_key(&key);
-            match &path {
-                Some(path) => error.with_path(path),
-                None => error,
-            }
-        })?;
-        drop(decoder);
+        let value = opened.read(|input| V::decode(input))?;
         self.disk.note_use(version);
         let value = Arc::new(value);
         let erased: Arc<dyn Stored> = value.clone();
@@ -553,16 +515,6 @@ impl Store {
         let (room, made) = self.make_room(0);
         room.end(&mut self.state());
         made
-    }
-}
-
-/// What decoding takes besides the value: formats that are not read as a stream are read whole.
-fn decode_buffer(row: &Row) -> u64 {
-    match row.format.as_str() {
-        "npy" => 0,
-        #[cfg(feature = "blosc")]
-        "b2nd" => row.bytes.min(crate::format::BLOSC_BUFFERS),
-        _ => row.payload,
     }
 }
 

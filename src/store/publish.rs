@@ -93,6 +93,18 @@ impl Store {
         failure.map_or(Ok(()), Err)
     }
 
+    /// Publishes a value that was written in pieces, in place of what the key had.
+    #[cfg(any(feature = "arrow", feature = "ndarray"))]
+    pub(crate) fn publish_written(&self, key: &Key, draft: Draft) -> Result<()> {
+        let lock = self.lock_to_change(key)?;
+        self.publish_drafts(vec![draft])?;
+        let mut state = self.state();
+        state.counts.published += 1;
+        state.residents.remove(lock.key());
+        state.residents.release(lock.key());
+        Ok(())
+    }
+
     /// Publishes drafts, and makes them durable where that is wanted at once.
     pub(super) fn publish_drafts(&self, drafts: Vec<Draft>) -> Result<Vec<i64>> {
         let versions = self.disk.publish(drafts)?;

@@ -5,11 +5,12 @@ use std::io;
 use std::sync::Arc;
 
 use half::f16;
-use ndarray::{Array, ArrayD, ArrayView, Dimension, IxDyn, ShapeBuilder};
+use ndarray::{Array, ArrayD, ArrayView, Axis, Dimension, IxDyn, ShapeBuilder, SliceInfoElem};
 use num_complex::Complex;
 
-use super::{IntoValue, Kind, Value};
+use super::{IntoValue, Kind, Partial, Parts, Selection, Value};
 use crate::error::{Error, Result};
+use crate::format::slice::Slice;
 use crate::format::{Decoder, Encoder, Format, npy};
 
 /// A type of array elements: `bool`, integers, `f16`, `f32`, `f64`, complex numbers of the last two.
@@ -32,6 +33,8 @@ pub(crate) mod private {
     pub trait Bytes: Sized {
         /// The elements' memory.
         fn bytes(elements: &[Self]) -> &[u8];
+        /// Memory as elements, if it lies right and each is a possible one.
+        fn cast(bytes: &[u8]) -> Option<&[Self]>;
         /// `len` elements from memory that `fill` writes, zeroed before.
         fn read(len: usize, fill: &mut dyn FnMut(&mut [u8]) -> io::Result<()>) -> io::Result<Vec<Self>>;
     }
@@ -53,6 +56,10 @@ macro_rules! elements {
             impl private::Bytes for $type {
                 fn bytes(elements: &[Self]) -> &[u8] {
                     bytemuck::cast_slice(elements)
+                }
+
+                fn cast(bytes: &[u8]) -> Option<&[Self]> {
+                    bytemuck::try_cast_slice(bytes).ok()
                 }
 
                 fn read(len: usize, fill: &mut dyn FnMut(&mut [u8]) -> io::Result<()>) -> io::Result<Vec<Self>> {
@@ -96,11 +103,11 @@ macro_rules! elements {
         }
 
         impl AnyArray {
-            fn read(decoder: &mut Decoder) -> Result<Self> {
+            fn read(decoder: &mut Decoder, part: &Selection) -> Result<Self> {
                 let layout = npy::read_layout(decoder)?;
                 match layout.dtype.as_str() {
-                    bool::DTYPE => read_array(decoder, layout).map(Self::Bool),
-                    $(<$type>::DTYPE => read_array(decoder, layout).map(Self::$variant),)*
+                    bool::DTYPE => read_array(decoder, &layout, part).map(Self::Bool),
+                    $(<$type>::DTYPE => read_array(decoder, &layout, part).map(Self::$variant),)*
                     other => Err(Error::unsupported(format!("arrays of dtype {other:?} cannot be read"))),
                 }
             }
@@ -122,6 +129,10 @@ impl Element for bool {
 impl private::Bytes for bool {
     fn bytes(elements: &[Self]) -> &[u8] {
         bytemuck::cast_slice(elements)
+    }
+
+    fn cast(bytes: &[u8]) -> Option<&[Self]> {
+        bytemuck::checked::try_cast_slice(bytes).ok()
     }
 
     fn read(len: usize, fill: &mut dyn FnMut(&mut [u8]) -> io::Result<()>) -> io::Result<Vec<Self>> {
@@ -163,25 +174,76 @@ impl<A: Element, D: Dimension + Send + Sync + 'static> Value for Array<A, D> {
     }
 
     fn decode(input: &mut Decoder) -> Result<Self> {
-        let layout = npy::read_layout(input)?;
-        read_array(input, layout)
+        Self::decode_part(input, &Selection::default())
     }
 }
 
-fn read_array<A: Element, D: Dimension>(input: &mut Decoder, layout: npy::Layout) -> Result<Array<A, D>> {
-    let mismatch = || {
-        let (dtype, ndim) = (&layout.dtype, layout.shape.len());
-        Error::damaged(format!("the file holds {ndim} dimensions of dtype {dtype:?}, which the catalog does not say"))
-    };
-    if layout.dtype != A::DTYPE || D::NDIM.is_some_and(|ndim| ndim != layout.shape.len()) {
-        return Err(mismatch());
+impl<A: Element, D: Dimension + Send + Sync + 'static> Partial for Array<A, D> {}
+
+impl<A: Element, D: Dimension + Send + Sync + 'static> Parts for Array<A, D> {
+    fn part(&self, part: &Selection) -> Result<Self> {
+        let rows = part.rows_of(check_rows(self.shape(), part)?);
+        Ok(self.slice_axis(Axis(0), rows.into()).to_owned())
+    }
+
+    fn decode_part(input: &mut Decoder, part: &Selection) -> Result<Self> {
+        let layout = npy::read_layout(input)?;
+        read_array(input, &layout, part)
+    }
+}
+
+/// Reads what is selected; everything the fast way.
+fn read_array<A: Element, D: Dimension>(
+    input: &mut Decoder,
+    layout: &npy::Layout,
+    part: &Selection,
+) -> Result<Array<A, D>> {
+    check_layout::<A, D>(layout)?;
+    if part.rows.is_some() || part.columns.is_some() {
+        let rows = part.rows_of(check_rows(&layout.shape, part)?);
+        let rest = SliceInfoElem::Slice { start: 0, end: None, step: 1 };
+        let mut elements = vec![rest; layout.shape.len()];
+        elements[0] = SliceInfoElem::from(rows);
+        let array = Slice::new(&layout.shape, &elements)?.read(input, layout)?;
+        return into_dimensions(array);
     }
     let mut shape = D::zeros(layout.shape.len());
     shape.slice_mut().copy_from_slice(&layout.shape);
-    let elements = npy::read_elements(input, &layout)?;
+    let elements = npy::read_elements(input, layout)?;
     let shape = shape.set_f(layout.fortran_order);
     Array::from_shape_vec(shape, elements)
         .map_err(|error| Error::damaged("the array has no such shape").with_source(error))
+}
+
+/// Reads a slice of any axes.
+pub(crate) fn read_slice<A: Element, D: Dimension, O: Dimension>(
+    input: &mut Decoder,
+    layout: &npy::Layout,
+    slice: Slice,
+) -> Result<Array<A, O>> {
+    check_layout::<A, D>(layout)?;
+    into_dimensions(slice.read(input, layout)?)
+}
+
+fn check_layout<A: Element, D: Dimension>(layout: &npy::Layout) -> Result<()> {
+    let ndim = layout.shape.len();
+    if layout.dtype == A::DTYPE && D::NDIM.is_none_or(|wanted| wanted == ndim) {
+        return Ok(());
+    }
+    let dtype = &layout.dtype;
+    Err(Error::damaged(format!("the file holds {ndim} dimensions of dtype {dtype:?}, which the catalog does not say")))
+}
+
+/// The number of rows, where there can be any.
+fn check_rows(shape: &[usize], part: &Selection) -> Result<usize> {
+    if part.columns.is_some() {
+        return Err(Error::unsupported("an array has no columns with names; slice its axes"));
+    }
+    shape.first().copied().ok_or_else(|| Error::unsupported("an array without dimensions has no rows"))
+}
+
+pub(crate) fn into_dimensions<A, D: Dimension>(array: ArrayD<A>) -> Result<Array<A, D>> {
+    array.into_dimensionality().map_err(|error| Error::invalid("the slice has other dimensions").with_source(error))
 }
 
 impl<A: Element, D: Dimension + Send + Sync + 'static> IntoValue for ArrayView<'_, A, D> {
@@ -233,7 +295,7 @@ impl AnyArray {
     /// [`Damaged`](crate::ErrorKind::Damaged) when it is no NPY file, [`Unsupported`](crate::ErrorKind::Unsupported) for
     /// element types other than those of [`Element`].
     pub fn from_npy(file: std::fs::File) -> Result<Self> {
-        Self::read(&mut Decoder::of_foreign_file(file, "npy")?)
+        Self::read(&mut Decoder::of_foreign_file(file, "npy")?, &Selection::default())
     }
 
     /// Writes an NPY file.
@@ -290,7 +352,19 @@ impl Value for AnyArray {
     }
 
     fn decode(input: &mut Decoder) -> Result<Self> {
-        Self::read(input)
+        Self::read(input, &Selection::default())
+    }
+}
+
+impl Partial for AnyArray {}
+
+impl Parts for AnyArray {
+    fn part(&self, part: &Selection) -> Result<Self> {
+        with_array!(self, array => array.part(part).map(Self::from))
+    }
+
+    fn decode_part(input: &mut Decoder, part: &Selection) -> Result<Self> {
+        Self::read(input, part)
     }
 }
 

@@ -8,7 +8,7 @@ use arrow_array::{Array, RecordBatch, make_array};
 use arrow_data::ArrayData;
 use arrow_schema::{ArrowError, DataType, SchemaRef};
 
-use super::{Kind, Value};
+use super::{Kind, Partial, Parts, Selection, Value};
 use crate::error::{Error, Result};
 use crate::format::{Decoder, Encoder, Format, parquet::arrow as format, read_frame};
 
@@ -43,7 +43,24 @@ impl Value for RecordBatch {
 
     /// All rows in one batch.
     fn decode(input: &mut Decoder) -> Result<Self> {
-        let (schema, mut batches) = read_frame(|| format::decode(input))?;
+        Self::decode_part(input, &Selection::default())
+    }
+}
+
+impl Partial for RecordBatch {}
+
+impl Parts for RecordBatch {
+    fn part(&self, selection: &Selection) -> Result<Self> {
+        let rows = selection.rows_of(self.num_rows());
+        let batch = self.slice(rows.start, rows.len());
+        let schema = self.schema();
+        let names: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
+        let Some(columns) = selection.columns_of(&names)? else { return Ok(batch) };
+        batch.project(&columns).map_err(|error| Error::invalid("there are no such columns").with_source(error))
+    }
+
+    fn decode_part(input: &mut Decoder, selection: &Selection) -> Result<Self> {
+        let (schema, mut batches) = read_frame(|| format::decode(input, selection))?;
         match batches.len() {
             1 => Ok(batches.remove(0)),
             _ => arrow_select::concat::concat_batches(&schema, &batches).map_err(|error| {
@@ -90,7 +107,31 @@ impl Value for Vec<RecordBatch> {
     }
 
     fn decode(input: &mut Decoder) -> Result<Self> {
-        read_frame(|| format::decode(input)).map(|(_, batches)| batches)
+        Self::decode_part(input, &Selection::default())
+    }
+}
+
+impl Partial for Vec<RecordBatch> {}
+
+impl Parts for Vec<RecordBatch> {
+    fn part(&self, selection: &Selection) -> Result<Self> {
+        let mut rows = selection.rows_of(self.iter().map(RecordBatch::num_rows).sum());
+        let mut parts = Vec::new();
+        for batch in self {
+            let part = Selection { rows: Some(rows.clone()), ..selection.clone() };
+            parts.push(batch.part(&part)?);
+            let passed = batch.num_rows();
+            rows = rows.start.saturating_sub(passed)..rows.end.saturating_sub(passed);
+        }
+        // One batch without rows is enough to tell the schema.
+        let empty = parts.iter().all(|part| part.num_rows() == 0);
+        parts.retain(|part| part.num_rows() > 0 || empty);
+        parts.truncate(if empty { 1 } else { parts.len() });
+        Ok(parts)
+    }
+
+    fn decode_part(input: &mut Decoder, selection: &Selection) -> Result<Self> {
+        read_frame(|| format::decode(input, selection)).map(|(_, batches)| batches)
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::io::{self, Write};
+use std::ops::Range;
 
 use polars_arrow::array::{
     Array, BinaryArray, BinaryViewArrayGeneric, BooleanArray, DictionaryArray, FixedSizeBinaryArray,
@@ -13,16 +14,18 @@ use polars_arrow::match_integer_type;
 use polars_buffer::Buffer;
 use polars_core::frame::DataFrame;
 use polars_core::frame::column::Column;
-use polars_core::prelude::{CompatLevel, PolarsError, SchemaExt};
+use polars_core::prelude::{CompatLevel, PolarsError, PolarsResult, SchemaExt};
 use polars_io::SerReader;
 use polars_io::parquet::read::ParquetReader;
 use polars_io::parquet::write::{KeyValueMetadata, ParquetCompression, ParquetWriter};
+use polars_parquet::read::FileMetadata;
 use polars_parquet::write::schema_to_metadata_key;
 use serde_json::json;
 
-use super::{Kind, Value};
+use super::{Kind, Partial, Parts, Selection, Value};
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::{Compression, Decoder, Encoder, Format, ROW_GROUP_BYTES, parquet, read_frame};
+use crate::format::parquet::{self, Part};
+use crate::format::{Compression, Decoder, Encoder, Format, Payload, ROW_GROUP_BYTES, ReadAt, read_frame};
 
 /// Any frame can be read as any type of frame: the file is the same.
 pub(super) const STORED_NAME: &str = "Frame";
@@ -58,7 +61,8 @@ impl Value for DataFrame {
         // What is refused is refused by the schema alone.
         let mut file = Vec::new();
         let written = writer(&mut file, self).finish(&mut self.clear()).map_err(text);
-        let read = written.and_then(|_| parquet::check(&file, u64::MAX).map_err(|error| error.to_string()));
+        let read = written
+            .and_then(|_| parquet::check(&file, u64::MAX, &Selection::default()).map_err(|error| error.to_string()));
         let refused = |cause| Error::unsupported("Parquet cannot carry a column of this frame").with_source(cause);
         read.map(|_| ()).map_err(refused)
     }
@@ -80,17 +84,70 @@ impl Value for DataFrame {
     }
 
     fn decode(input: &mut Decoder) -> Result<Self> {
-        let rows = input.fact("rows").and_then(serde_json::Value::as_u64);
-        let bytes = input.read_to_vec()?;
-        parquet::check(&bytes, input.size())?;
-        let frame = read_frame(|| ParquetReader::new(io::Cursor::new(bytes)).finish().map_err(cannot_read))?;
+        Self::decode_part(input, &Selection::default())
+    }
+}
+
+impl Partial for DataFrame {}
+
+impl Parts for DataFrame {
+    fn part(&self, selection: &Selection) -> Result<Self> {
+        let rows = selection.rows_of(self.height());
+        let frame = self.slice(rows.start as i64, rows.len());
+        let names: Vec<&str> = self.get_column_names().into_iter().map(|name| name.as_str()).collect();
+        match selection.columns_of(&names)? {
+            Some(columns) => frame
+                .select(columns.into_iter().map(|column| names[column]))
+                .map_err(|error| Error::invalid("the columns do not make a frame").with_source(text(error))),
+            None => Ok(frame),
+        }
+    }
+
+    fn decode_part(input: &mut Decoder, selection: &Selection) -> Result<Self> {
+        let rows = input.fact("rows").and_then(serde_json::Value::as_u64).map(|rows| rows as usize);
+        let is_whole = selection.rows.is_none() && selection.columns.is_none();
+        let payload = input.payload().clone();
+        let bytes = if is_whole { input.read_to_vec()? } else { Vec::new() };
+        let source: &dyn ReadAt = if is_whole { &bytes } else { &*payload };
+        let part = parquet::check(source, input.size(), selection)?.part;
+        let bytes = if is_whole { bytes } else { wanted_bytes(&payload, &part.ranges)? };
+        let frame = read_frame(|| read(bytes, &part, selection).map_err(cannot_read))?;
         match rows {
             // A file without columns has no rows of its own.
-            Some(rows) if frame.width() == 0 => {
-                Self::new(rows as usize, Vec::new()).map_err(|error| polars_error("cannot read the frame", error))
-            }
+            Some(rows) if frame.width() == 0 => Self::new(selection.rows_of(rows).len(), Vec::new())
+                .map_err(|error| polars_error("cannot read the frame", error)),
             _ => Ok(frame),
         }
+    }
+}
+
+/// A file of which only some ranges, and the end, are read. The rest is zero, and takes no memory until it is looked at.
+fn wanted_bytes(payload: &Payload, ranges: &[Range<u64>]) -> Result<Vec<u8>> {
+    let mut bytes = vec![0; payload.len() as usize];
+    let footer = parquet::footer_range(payload).map_err(|error| Error::io("cannot read the frame", error))?;
+    for Range { start, end } in ranges.iter().chain([&footer]) {
+        payload
+            .read_exact_at(&mut bytes[*start as usize..*end as usize], *start)
+            .map_err(|error| Error::io("cannot read a part of the frame", error))?;
+    }
+    Ok(bytes)
+}
+
+fn read(bytes: Vec<u8>, part: &Part, selection: &Selection) -> PolarsResult<DataFrame> {
+    let mut reader = ParquetReader::new(io::Cursor::new(bytes)).with_columns(selection.columns.clone());
+    if selection.rows.is_some() {
+        // polars would look into groups that it then takes no rows of.
+        let mut metadata = FileMetadata::clone(reader.get_metadata()?);
+        metadata.row_groups = part.groups.iter().map(|&group| metadata.row_groups[group].clone()).collect();
+        metadata.num_rows = metadata.row_groups.iter().map(|group| group.num_rows()).sum();
+        reader.set_metadata(metadata.into());
+        reader = reader.with_slice(Some((part.rows.start, part.rows.len())));
+    }
+    let frame = reader.finish()?;
+    match &selection.columns {
+        // It has the columns in the order of the file.
+        Some(columns) => frame.select(columns),
+        None => Ok(frame),
     }
 }
 

@@ -7,6 +7,8 @@ mod batches;
 #[cfg(feature = "polars")]
 mod frame;
 mod json;
+#[cfg(any(feature = "arrow", feature = "ndarray", feature = "polars"))]
+mod part;
 mod plain;
 
 use std::any::Any;
@@ -16,6 +18,10 @@ use std::sync::Arc;
 
 #[cfg(feature = "ndarray")]
 pub use self::array::{AnyArray, Element};
+#[cfg(any(feature = "arrow", feature = "ndarray", feature = "polars"))]
+pub use self::part::Partial;
+#[cfg(any(feature = "arrow", feature = "ndarray", feature = "polars"))]
+pub(crate) use self::part::{Selection, private::Parts};
 pub use self::plain::Plain;
 use crate::error::{Error, Result};
 use crate::format::{Decoder, Encoder, Format};

@@ -33,6 +33,17 @@ fn own_format_runs() {
     assert_eq!(out.matches("451 x 300").count(), 3, "{out}");
 }
 
+#[test]
+fn larger_than_memory_stays_within_its_budget() {
+    let out = run(&example("larger_than_memory"), &["--total", "512MiB", "--budget", "64MiB"]);
+    let line: serde_json::Value = serde_json::from_str(out.lines().last().unwrap()).unwrap();
+    assert_eq!((line["verified"].as_u64(), line["wrong"].as_u64()), (Some(64), Some(0)), "{out}");
+    if let Some(peak) = line["peak_rss_bytes"].as_u64() {
+        // The promise: the budget, a tenth of it, and 64 MiB.
+        assert!(peak <= (64 << 20) + (64 << 20) / 10 + (64 << 20), "{out}");
+    }
+}
+
 fn read_chest(chest: &Chest, key: Option<&str>) -> String {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let ours = root.join("target/python/bin/python");

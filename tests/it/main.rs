@@ -14,6 +14,10 @@ mod hostile;
 mod keys;
 #[cfg(all(feature = "ndarray", feature = "arrow", feature = "polars"))]
 mod model;
+#[cfg(all(feature = "ndarray", feature = "arrow", feature = "polars"))]
+mod parts;
+#[cfg(all(feature = "ndarray", feature = "arrow", feature = "polars"))]
+mod pieces;
 mod plain;
 #[cfg(all(feature = "ndarray", feature = "arrow", feature = "polars"))]
 mod python;

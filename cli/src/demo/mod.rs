@@ -11,6 +11,7 @@ use std::time::Instant;
 
 use icechest::{Chest, Key};
 
+use crate::args::Part;
 use crate::failure::{Failure, Result};
 use crate::get::Got;
 use crate::{human, progress};
@@ -111,7 +112,7 @@ pub(crate) fn verify(dir: &Path, values: usize, out: &mut dyn Write) -> Result<(
     let (mut verified, mut bytes) = (0, 0);
     for info in &infos {
         let Some(expected) = chest.find::<String>(digest_key(&info.key))? else { continue };
-        let got = Got::read(&chest, info)?;
+        let got = Got::read(&chest, info, &Part::default())?;
         let digest = content::digest(&got)?;
         if digest != *expected {
             let key = human::printable(&info.key.to_string());

@@ -145,6 +145,14 @@ impl Layout {
         ((n / count * rows + first) * row, chunk.min(rows - first) * row)
     }
 
+    /// The chunk that holds the byte at `offset` in C order, when chunks are runs split along `axis`.
+    fn chunk_at(&self, axis: usize, offset: usize) -> usize {
+        let (rows, chunk) = (self.shape[axis], self.chunk[axis]);
+        let row: usize = self.shape[axis + 1..].iter().product::<usize>() * self.typesize;
+        let first = offset / row;
+        first / rows * rows.div_ceil(chunk) + first % rows / chunk
+    }
+
     /// Copies what chunk `n` holds to where it belongs in the array.
     fn scatter(&self, n: usize, data: &[u8], array: &mut [u8]) {
         let at = unravel(n, &self.counts());

@@ -1,5 +1,6 @@
 //! Reading frames, hostile ones too.
 
+use std::cell::RefCell;
 use std::io::{Error, ErrorKind, Result};
 
 use super::super::ReadAt;
@@ -231,6 +232,80 @@ impl Header {
             each(offset, &data[..len])?;
         }
         Ok(())
+    }
+}
+
+/// The array's bytes in C order, unpacked as they are asked for. The chunk that was unpacked last is kept.
+pub(crate) struct Unpacked<'a>(RefCell<Last<'a>>);
+
+struct Last<'a> {
+    chunks: Chunks<'a>,
+    /// Where in the array the bytes are that `data` begins with, and how many.
+    offset: usize,
+    len: usize,
+    data: Vec<u8>,
+}
+
+impl Header {
+    pub(crate) fn unpacked<'a>(&'a self, source: &'a dyn ReadAt) -> Result<Unpacked<'a>> {
+        let chunks = Chunks::new(self, source)?;
+        Ok(Unpacked(RefCell::new(Last { chunks, offset: 0, len: 0, data: Vec::new() })))
+    }
+}
+
+impl ReadAt for Unpacked<'_> {
+    fn len(&self) -> u64 {
+        self.0.borrow().chunks.header.bytes() as u64
+    }
+
+    fn read_exact_at(&self, mut buf: &mut [u8], offset: u64) -> Result<()> {
+        let end = offset.checked_add(buf.len() as u64);
+        if end.is_none_or(|end| end > self.len()) {
+            return Err(ErrorKind::UnexpectedEof.into());
+        }
+        let mut last = self.0.borrow_mut();
+        // Within the array, whose length is a `usize`.
+        let mut at = offset as usize;
+        while !buf.is_empty() {
+            let taken = last.read(buf, at)?;
+            at += taken;
+            buf = &mut buf[taken..];
+        }
+        Ok(())
+    }
+}
+
+impl Last<'_> {
+    /// Reads up to the end of a chunk.
+    fn read(&mut self, buf: &mut [u8], at: usize) -> Result<usize> {
+        if !(self.offset..self.offset + self.len).contains(&at) {
+            let layout = &self.chunks.header.layout;
+            match layout.split {
+                Some(axis) => {
+                    let n = layout.chunk_at(axis, at);
+                    let (offset, len) = layout.run(axis, n);
+                    if offset == at && len == layout.chunk_bytes && buf.len() >= len {
+                        self.chunks.decode(n, &mut buf[..len])?;
+                        return Ok(len);
+                    }
+                    self.len = 0;
+                    if self.data.is_empty() {
+                        self.data = zeroed(layout.chunk_bytes)?;
+                    }
+                    self.chunks.decode(n, &mut self.data)?;
+                    (self.offset, self.len) = (offset, len);
+                }
+                None => {
+                    self.data = zeroed(layout.bytes)?;
+                    self.chunks.header.read_into(self.chunks.source, &mut self.data)?;
+                    self.len = layout.bytes;
+                }
+            }
+        }
+        let from = at - self.offset;
+        let taken = buf.len().min(self.len - from);
+        buf[..taken].copy_from_slice(&self.data[from..from + taken]);
+        Ok(taken)
     }
 }
 

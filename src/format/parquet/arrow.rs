@@ -1,14 +1,15 @@
 //! Arrow record batches as Parquet, written and read as a stream.
 
+use std::collections::BTreeSet;
 use std::io::{self, Read};
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 
-use arrow_array::{ArrayRef, RecordBatch, RecordBatchOptions};
+use arrow_array::{Array, ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow_schema::{ArrowError, SchemaRef};
 use bytes::Bytes;
-use parquet::arrow::ArrowWriter;
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
+use parquet::arrow::{ArrowWriter, ProjectionMask};
 use parquet::basic::{Compression as Codec, ZstdLevel};
 use parquet::errors::ParquetError;
 use parquet::file::properties::WriterProperties;
@@ -16,11 +17,15 @@ use parquet::file::reader::{ChunkReader, Length};
 use serde_json::json;
 
 use super::super::{Compression, Decoder, Encoder, Format, Payload, ROW_GROUP_BYTES, ReadAt};
-use super::check;
+use super::{Justified, check};
 use crate::error::{Error, ErrorKind, Result};
+use crate::value::Selection;
 
 /// Rows of a batch that is read.
 const BATCH_ROWS: u64 = 64 << 10;
+
+/// Rows of a frame in pieces that are written before its size is looked at.
+const PIECE_ROWS: usize = 8 << 10;
 
 /// Rows of a group at most. Even a column of one value then has bytes enough for what its values take in memory, see
 /// [`check`].
@@ -29,16 +34,9 @@ const GROUP_ROWS: usize = 1 << 18;
 pub(crate) fn encode(schema: &SchemaRef, batches: &[RecordBatch], size: usize, out: &mut Encoder) -> Result<Format> {
     let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
     out.describe("rows", rows);
-    let columns: Vec<_> =
-        schema.fields().iter().map(|field| json!([field.name(), field.data_type().to_string()])).collect();
-    out.describe("columns", columns);
-    let codec = match out.compression() {
-        Compression::Never => Codec::LZ4_RAW,
-        Compression::Auto | Compression::Small => Codec::ZSTD(ZstdLevel::default()),
-    };
+    out.describe("columns", described(schema));
     let group = (ROW_GROUP_BYTES / (size / rows.max(1)).max(1)).clamp(1024, GROUP_ROWS);
-    let properties =
-        WriterProperties::builder().set_compression(codec).set_max_row_group_row_count(Some(group)).build();
+    let properties = properties(out.compression(), group);
     let write = || {
         let mut writer = ArrowWriter::try_new(&mut *out, schema.clone(), Some(properties))?;
         for batch in batches {
@@ -46,8 +44,64 @@ pub(crate) fn encode(schema: &SchemaRef, batches: &[RecordBatch], size: usize, o
         }
         writer.close()
     };
-    write().map_err(|error| parquet_error("cannot write the frame", ErrorKind::Unsupported, error))?;
+    write().map_err(cannot_write)?;
     Ok(Format::new("parquet", "parquet"))
+}
+
+fn properties(compression: Compression, group: usize) -> WriterProperties {
+    let codec = match compression {
+        Compression::Never => Codec::LZ4_RAW,
+        Compression::Auto | Compression::Small => Codec::ZSTD(ZstdLevel::default()),
+    };
+    WriterProperties::builder().set_compression(codec).set_max_row_group_row_count(Some(group)).build()
+}
+
+/// A frame that is written in pieces.
+pub(crate) struct Pieces {
+    writer: ArrowWriter<Encoder>,
+    schema: SchemaRef,
+    rows: usize,
+    /// What the rows take in memory.
+    bytes: usize,
+}
+
+impl Pieces {
+    pub(crate) fn new(schema: SchemaRef, out: Encoder) -> Result<Self> {
+        let properties = properties(out.compression(), GROUP_ROWS);
+        let writer = ArrowWriter::try_new(out, schema.clone(), Some(properties)).map_err(cannot_write)?;
+        Ok(Self { writer, schema, rows: 0, bytes: 0 })
+    }
+
+    /// Adds rows. Memory is taken for one row group.
+    pub(crate) fn write(&mut self, batch: &RecordBatch) -> Result<()> {
+        for start in (0..batch.num_rows()).step_by(PIECE_ROWS) {
+            let piece = batch.slice(start, PIECE_ROWS.min(batch.num_rows() - start));
+            let sizes = piece.columns().iter().map(|column| column.to_data().get_slice_memory_size().unwrap_or(0));
+            self.bytes += sizes.sum::<usize>();
+            self.rows += piece.num_rows();
+            self.writer.write(&piece).map_err(cannot_write)?;
+            if self.writer.memory_size() >= ROW_GROUP_BYTES {
+                self.writer.flush().map_err(cannot_write)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends the file; tells what the frame takes in memory.
+    pub(crate) fn finish(self) -> Result<(Encoder, Format, u64)> {
+        let mut out = self.writer.into_inner().map_err(cannot_write)?;
+        out.describe("rows", self.rows);
+        out.describe("columns", described(&self.schema));
+        Ok((out, Format::new("parquet", "parquet"), self.bytes as u64))
+    }
+}
+
+fn cannot_write(error: ParquetError) -> Error {
+    parquet_error("cannot write the frame", ErrorKind::Unsupported, error)
+}
+
+fn described(schema: &SchemaRef) -> Vec<serde_json::Value> {
+    schema.fields().iter().map(|field| json!([field.name(), field.data_type().to_string()])).collect()
 }
 
 /// The schema that a frame comes back with, found by writing and reading a row of it.
@@ -59,7 +113,7 @@ pub(crate) fn carried_schema(schema: &SchemaRef, row: Option<&RecordBatch>) -> R
             writer.write(row)?;
         }
         writer.close()?;
-        check(&file, u64::MAX).map_err(|error| ParquetError::External(error.into()))?;
+        check(&file, u64::MAX, &Selection::default()).map_err(|error| ParquetError::External(error.into()))?;
         let builder = ParquetRecordBatchReaderBuilder::try_new(Bytes::from(file))?;
         let carried = builder.schema().clone();
         for batch in builder.build()? {
@@ -72,9 +126,93 @@ pub(crate) fn carried_schema(schema: &SchemaRef, row: Option<&RecordBatch>) -> R
         .map_err(|error| Error::unsupported("Parquet cannot carry a column of this frame").with_source(error))
 }
 
-/// The schema, and at least one batch.
-pub(crate) fn decode(input: &mut Decoder) -> Result<(SchemaRef, Vec<RecordBatch>)> {
-    let damaged = |error| match error {
+/// The batches of what is selected, one after the other.
+pub(crate) struct Batches {
+    pub(crate) schema: SchemaRef,
+    /// None for a file without columns, which has rows all the same.
+    reader: Option<ParquetRecordBatchReader>,
+    rows: usize,
+    /// Where the columns are in what is read, which has them in the order of the file and each once.
+    order: Vec<usize>,
+    memory: u64,
+    justified: Justified,
+}
+
+impl Iterator for Batches {
+    type Item = Result<RecordBatch>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let Some(reader) = &mut self.reader else {
+            let rows = std::mem::take(&mut self.rows);
+            return (rows > 0).then(|| with_schema(&self.schema, Vec::new(), rows));
+        };
+        let batch = reader.next()?;
+        let batch = batch.map_err(|error| Error::damaged("cannot read the frame").with_source(error.to_string()));
+        let batch = batch.and_then(|batch| self.take(&batch));
+        if batch.is_err() {
+            self.reader = None;
+        }
+        Some(batch)
+    }
+}
+
+impl Batches {
+    fn take(&mut self, batch: &RecordBatch) -> Result<RecordBatch> {
+        self.memory += batch.get_array_memory_size() as u64;
+        if !self.justified.allows(self.memory) {
+            return Err(Error::damaged("the values are more than the bytes of the frame account for"));
+        }
+        // The reader's batches lack the schema's metadata.
+        let columns = self.order.iter().map(|&column| batch.column(column).clone()).collect();
+        with_schema(&self.schema, columns, batch.num_rows())
+    }
+}
+
+/// Reads what is selected: the schema, and at least one batch.
+pub(crate) fn decode(input: &mut Decoder, selection: &Selection) -> Result<(SchemaRef, Vec<RecordBatch>)> {
+    let reader = batches(input, selection)?;
+    let schema = reader.schema.clone();
+    let mut batches = reader.collect::<Result<Vec<_>>>()?;
+    if batches.is_empty() {
+        batches.push(RecordBatch::new_empty(schema.clone()));
+    }
+    Ok((schema, batches))
+}
+
+/// Reads what is selected, batch by batch.
+pub(crate) fn batches(input: &mut Decoder, selection: &Selection) -> Result<Batches> {
+    let justified = check(&**input.payload(), input.size(), selection)?;
+    let part = &justified.part;
+    let builder = ParquetRecordBatchReaderBuilder::try_new(Source(input.payload().clone())).map_err(damaged)?;
+    let mut schema = builder.schema().clone();
+    if schema.fields().is_empty() {
+        // A file without columns has no rows of its own.
+        let rows = input.fact("rows").and_then(serde_json::Value::as_u64).unwrap_or(0);
+        let rows = selection.rows_of(rows as usize).len();
+        return Ok(Batches { schema, reader: None, rows, order: Vec::new(), memory: 0, justified });
+    }
+    let mut mask = ProjectionMask::all();
+    let mut order: Vec<usize> = (0..schema.fields().len()).collect();
+    if let Some(columns) = &part.columns {
+        mask = ProjectionMask::roots(builder.parquet_schema(), columns.iter().copied());
+        let read: BTreeSet<usize> = columns.iter().copied().collect();
+        order = columns.iter().map(|column| read.range(..column).count()).collect();
+        schema = Arc::new(schema.project(columns).map_err(|error| damaged(error.into()))?);
+    }
+    let rows = justified.rows.clamp(1, BATCH_ROWS) as usize;
+    let reader = builder
+        .with_projection(mask)
+        .with_row_groups(part.groups.clone())
+        .with_offset(part.rows.start)
+        .with_limit(part.rows.len())
+        .with_batch_size(rows)
+        .build()
+        .map_err(damaged)?;
+    Ok(Batches { schema, reader: Some(reader), rows: 0, order, memory: 0, justified })
+}
+
+fn damaged(error: ParquetError) -> Error {
+    match error {
         // The bytes are those that were published, but another kind of frame wrote them.
         ParquetError::ArrowError(_) | ParquetError::NYI(_) => {
             parquet_error("Arrow cannot read this frame", ErrorKind::Unsupported, error)
@@ -83,34 +221,7 @@ pub(crate) fn decode(input: &mut Decoder) -> Result<(SchemaRef, Vec<RecordBatch>
             parquet_error("Arrow cannot read this frame", ErrorKind::Unsupported, error)
         }
         _ => parquet_error("cannot read the frame", ErrorKind::Damaged, error),
-    };
-    let justified = check(&**input.payload(), input.size())?;
-    let builder = ParquetRecordBatchReaderBuilder::try_new(Source(input.payload().clone())).map_err(damaged)?;
-    let schema = builder.schema().clone();
-    let rows = justified.rows.clamp(1, BATCH_ROWS) as usize;
-    let reader = builder.with_batch_size(rows).build().map_err(damaged)?;
-    if schema.fields().is_empty() {
-        // A file without columns has no rows of its own.
-        let rows = input.fact("rows").and_then(serde_json::Value::as_u64).unwrap_or(0);
-        return Ok((schema.clone(), vec![with_schema(&schema, Vec::new(), rows as usize)?]));
     }
-    let mut memory = 0;
-    let mut batches = reader
-        .map(|batch| {
-            let batch =
-                batch.map_err(|error| Error::damaged("cannot read the frame").with_source(error.to_string()))?;
-            memory += batch.get_array_memory_size() as u64;
-            if !justified.allows(memory) {
-                return Err(Error::damaged("the values are more than the bytes of the frame account for"));
-            }
-            // The reader's batches lack the schema's metadata.
-            with_schema(&schema, batch.columns().to_vec(), batch.num_rows())
-        })
-        .collect::<Result<Vec<_>>>()?;
-    if batches.is_empty() {
-        batches.push(RecordBatch::new_empty(schema.clone()));
-    }
-    Ok((schema, batches))
 }
 
 fn with_schema(schema: &SchemaRef, columns: Vec<ArrayRef>, rows: usize) -> Result<RecordBatch> {

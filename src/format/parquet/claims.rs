@@ -1,13 +1,15 @@
 //! What a Parquet file claims, checked against its bytes: the libraries set memory aside as it says.
 
 use std::io::{self, BufReader, Read};
+use std::ops::Range;
 
 use super::super::ReadAt;
-use super::footer::{Column, Footer, Leaf, STATISTICS, read_footer};
+use super::footer::{Chunk, Footer, Leaf, STATISTICS, read_footer};
 use super::thrift::Shape::{self, Any, Bool, I32, Struct};
 use super::thrift::{Event, invalid, read};
 use crate::error::{Error, Result};
 use crate::memory::usable_memory;
+use crate::value::Selection;
 
 /// The most that a compression makes of a byte; zstd comes close with a constant.
 const RATIO: u64 = 1 << 15;
@@ -26,8 +28,8 @@ const PAGE_HEADER: &[Shape] = &[
     Struct(&[I32, I32, I32, I32, I32, I32, Bool, STATISTICS]),
 ];
 
-/// What reading a file may take.
-#[derive(Clone, Copy, Debug)]
+/// What reading a file, or a part of it, may take, and where the part is.
+#[derive(Clone, Debug)]
 pub(crate) struct Justified {
     /// Memory that the bytes of the file account for.
     by_bytes: u64,
@@ -36,6 +38,20 @@ pub(crate) struct Justified {
     /// Rows of which each may be as large as one can be.
     #[cfg_attr(not(feature = "arrow"), expect(dead_code, reason = "polars reads everything at once"))]
     pub(crate) rows: u64,
+    pub(crate) part: Part,
+}
+
+/// The part of a file that is wanted.
+#[derive(Clone, Debug)]
+pub(crate) struct Part {
+    /// The columns in the order that they were asked for; none for all.
+    pub(crate) columns: Option<Vec<usize>>,
+    /// The row groups that have rows of it.
+    pub(crate) groups: Vec<usize>,
+    /// The rows, counted from the first row of these groups.
+    pub(crate) rows: Range<usize>,
+    /// Where in the file its columns are.
+    pub(crate) ranges: Vec<Range<u64>>,
 }
 
 impl Justified {
@@ -46,21 +62,52 @@ impl Justified {
 }
 
 /// Refuses a file that is not as a library expects it, whose pages do not add up to its columns, or that claims more than
-/// its bytes, or the size that the value had in memory, can account for.
-pub(crate) fn check(source: &dyn ReadAt, size: u64) -> Result<Justified> {
-    weigh(source, size).map_err(|error| Error::io("the bytes are no sound Parquet", error))
+/// its bytes, or the size that the value had in memory, can account for; looked at as far as it is wanted.
+pub(crate) fn check(source: &dyn ReadAt, size: u64, wanted: &Selection) -> Result<Justified> {
+    let unsound = |error| Error::io("the bytes are no sound Parquet", error);
+    let footer = read_footer(source).map_err(unsound)?;
+    let names: Vec<&str> = footer.columns.iter().map(String::as_str).collect();
+    let columns = wanted.columns_of(&names)?;
+    weigh(source, size, &footer, columns, wanted).map_err(unsound)
 }
 
-fn weigh(source: &dyn ReadAt, size: u64) -> io::Result<Justified> {
-    let claims = add_up(source, &read_footer(source)?)?;
+fn weigh(
+    source: &dyn ReadAt,
+    size: u64,
+    footer: &Footer,
+    columns: Option<Vec<usize>>,
+    wanted: &Selection,
+) -> io::Result<Justified> {
+    let mut part = find_groups(footer, wanted)?;
+    part.columns = columns;
+    let claims = add_up(source, footer, &mut part)?;
     let by_bytes = source.len().saturating_mul(RATIO);
-    let justified = Justified { by_bytes, size, rows: by_bytes / claims.row.max(1) };
+    let justified = Justified { by_bytes, size, rows: by_bytes / claims.row.max(1), part };
     // How many elements are null, and of full width, shows only as they are read.
-    let elements = Justified { size: u64::MAX, ..justified };
-    match justified.allows(claims.bytes) && elements.allows(claims.elements) {
+    let usable = || usable_memory().saturating_mul(GROWTH);
+    match justified.allows(claims.bytes) && (justified.allows(claims.elements) || claims.elements <= usable()) {
         true => Ok(justified),
         false => Err(invalid("it claims more values than its bytes can hold")),
     }
+}
+
+/// The row groups that have rows of what is wanted.
+fn find_groups(footer: &Footer, wanted: &Selection) -> io::Result<Part> {
+    let mut starts = vec![0_usize];
+    for group in &footer.groups {
+        let end = usize::try_from(group.rows).ok().and_then(|rows| rows.checked_add(starts[starts.len() - 1]));
+        starts.push(end.ok_or_else(|| invalid("a row group has no sensible number of rows"))?);
+    }
+    let height = starts[starts.len() - 1];
+    if usize::try_from(footer.rows) != Ok(height) {
+        return Err(invalid("the row groups do not add up to the file"));
+    }
+    let rows = wanted.rows_of(height);
+    let has_rows = |&group: &usize| wanted.rows.is_none() || starts[group] < rows.end && rows.start < starts[group + 1];
+    let groups: Vec<usize> = (0..footer.groups.len()).filter(has_rows).collect();
+    let first = groups.first().map_or(rows.start, |&group| starts[group]);
+    let rows = rows.start.saturating_sub(first)..rows.end.saturating_sub(first);
+    Ok(Part { columns: None, groups, rows, ranges: Vec::new() })
 }
 
 /// What is claimed, in bytes of memory.
@@ -74,34 +121,44 @@ struct Claims {
     row: u64,
 }
 
-fn add_up(source: &dyn ReadAt, footer: &Footer) -> io::Result<Claims> {
+fn add_up(source: &dyn ReadAt, footer: &Footer, part: &mut Part) -> io::Result<Claims> {
     let mut claims = Claims::default();
     let mut dictionaries = vec![0; footer.leaves.len()];
     let (mut rows, mut values) = (0_u64, 0_u64);
-    for group in &footer.groups {
-        let height = u64::try_from(group.rows).map_err(|_| invalid("a row group of negative length"))?;
-        rows = rows.saturating_add(height);
-        if group.columns.len() != footer.leaves.len() {
+    for group in part.groups.iter().map(|&group| &footer.groups[group]) {
+        // Looked at before: it is not negative.
+        let height = group.rows as u64;
+        rows += height;
+        if group.chunks.len() != footer.leaves.len() {
             return Err(invalid("a row group has not the columns of the schema"));
         }
-        for ((column, leaf), dictionary) in group.columns.iter().zip(&footer.leaves).zip(&mut dictionaries) {
-            let pages = walk(source, column, leaf)?;
+        for ((chunk, leaf), dictionary) in group.chunks.iter().zip(&footer.leaves).zip(&mut dictionaries) {
+            if part.columns.as_ref().is_some_and(|columns| !columns.contains(&leaf.column)) {
+                continue;
+            }
+            let range = range(source, chunk)?;
+            let pages = walk(source, range.clone(), chunk, leaf)?;
             if leaf.is_flat && pages.values != height || pages.values < height {
                 return Err(invalid("a column has not the values that its row group needs"));
             }
+            part.ranges.push(range);
             values = values.max(pages.values);
             claims.bytes = claims.bytes.saturating_add(pages.bytes);
             *dictionary = pages.dictionary.max(*dictionary);
         }
-    }
-    if u64::try_from(footer.rows) != Ok(rows) {
-        return Err(invalid("the row groups do not add up to the file"));
     }
     claims.bytes = claims.bytes.max(footer.widths.row.saturating_mul(rows) / 8);
     claims.elements = footer.widths.element.saturating_mul(values) / 8;
     let widths = footer.leaves.iter().map(|leaf| leaf.bits).chain([footer.widths.row]);
     claims.row = widths.map(|bits| bits.div_ceil(8)).chain(dictionaries).fold(0, u64::saturating_add);
     Ok(claims)
+}
+
+/// Where in the file the pages are.
+fn range(source: &dyn ReadAt, chunk: &Chunk) -> io::Result<Range<u64>> {
+    let range = u64::try_from(chunk.start()).ok().zip(u64::try_from(chunk.len).ok());
+    let range = range.and_then(|(start, len)| Some(start..start.checked_add(len)?));
+    range.filter(|range| range.end <= source.len()).ok_or_else(|| invalid("a column lies outside of the file"))
 }
 
 /// The pages of a column in one row group.
@@ -114,11 +171,8 @@ struct Pages {
     dictionary: u64,
 }
 
-fn walk(source: &dyn ReadAt, column: &Column, leaf: &Leaf) -> io::Result<Pages> {
-    let range = u64::try_from(column.start()).ok().zip(u64::try_from(column.len).ok());
-    let range = range.and_then(|(start, len)| Some((start, start.checked_add(len)?)));
-    let (mut at, end) =
-        range.filter(|&(_, end)| end <= source.len()).ok_or_else(|| invalid("a column lies outside of the file"))?;
+fn walk(source: &dyn ReadAt, range: Range<u64>, chunk: &Chunk, leaf: &Leaf) -> io::Result<Pages> {
+    let Range { start: mut at, end } = range;
     let mut pages = Pages::default();
     while at < end {
         let (header, len) = read_header(source, at, end)?;
@@ -137,7 +191,7 @@ fn walk(source: &dyn ReadAt, column: &Column, leaf: &Leaf) -> io::Result<Pages> 
         pages.bytes = pages.bytes.saturating_add(expanded).saturating_add(values.saturating_mul(leaf.bits).div_ceil(8));
         at += stored;
     }
-    match u64::try_from(column.values) {
+    match u64::try_from(chunk.values) {
         Ok(values) if values == pages.values => Ok(pages),
         _ => Err(invalid("the pages of a column do not add up to it")),
     }

@@ -3,6 +3,7 @@
 //! The shapes are those of `parquet.thrift` (Apache Parquet format 2.12).
 
 use std::io;
+use std::ops::Range;
 
 use arrow_ipc::{Field, KeyValue, Precision, Type};
 use base64::Engine;
@@ -13,6 +14,9 @@ use super::thrift::Shape::{Any, Bool, Byte, Bytes, Double, I16, I32, I64, List, 
 use super::thrift::{Event, Shape, invalid, read};
 
 const MAGIC: &[u8] = b"PAR1";
+
+/// The length of the footer, and the magic, which end the file.
+const TAIL: usize = 8;
 
 /// How deep columns may nest; a list takes two levels or three. The libraries go down by calling themselves.
 const MAX_DEPTH: usize = 100;
@@ -84,6 +88,8 @@ const FILE_META_DATA: &[Shape] = &[
 #[derive(Debug, Default)]
 pub(super) struct Footer {
     pub(super) rows: i64,
+    /// The names of the columns.
+    pub(super) columns: Vec<String>,
     pub(super) leaves: Vec<Leaf>,
     pub(super) groups: Vec<Group>,
     pub(super) widths: Widths,
@@ -96,25 +102,27 @@ pub(super) struct Leaf {
     pub(super) bits: u64,
     /// Whether there is a value, or a null, for each row.
     pub(super) is_flat: bool,
+    /// The column that this is, or is part of.
+    pub(super) column: usize,
 }
 
 /// A row group.
 #[derive(Debug, Default)]
 pub(super) struct Group {
     pub(super) rows: i64,
-    pub(super) columns: Vec<Column>,
+    pub(super) chunks: Vec<Chunk>,
 }
 
-/// A leaf in a row group.
+/// The values of a leaf in a row group.
 #[derive(Debug, Default)]
-pub(super) struct Column {
+pub(super) struct Chunk {
     pub(super) values: i64,
     pub(super) len: i64,
     pages_at: i64,
     dictionary_at: Option<i64>,
 }
 
-impl Column {
+impl Chunk {
     pub(super) fn start(&self) -> i64 {
         self.dictionary_at.unwrap_or(self.pages_at)
     }
@@ -123,6 +131,7 @@ impl Column {
 /// An element of the schema, in depth-first order.
 #[derive(Default)]
 struct Element {
+    name: String,
     physical: Option<i64>,
     type_len: i64,
     is_repeated: bool,
@@ -130,21 +139,27 @@ struct Element {
     children: i64,
 }
 
-/// Reads the end of the file.
+/// Reads the footer.
 ///
 /// # Errors
 /// `InvalidData` for what is no sound footer, and those of reading.
 pub(super) fn read_footer(source: &dyn ReadAt) -> io::Result<Footer> {
+    let Range { start, end } = footer_range(source)?;
+    let mut bytes = vec![0; (end - start) as usize - TAIL];
+    source.read_exact_at(&mut bytes, start)?;
+    parse(&bytes)
+}
+
+/// Where the footer is, with the length that ends the file.
+pub(crate) fn footer_range(source: &dyn ReadAt) -> io::Result<Range<u64>> {
     let no_parquet = || invalid("the file does not end as Parquet does");
-    let mut tail = [0; 8];
-    let end = source.len().checked_sub(tail.len() as u64).ok_or_else(no_parquet)?;
+    let mut tail = [0; TAIL];
+    let end = source.len().checked_sub(TAIL as u64).ok_or_else(no_parquet)?;
     source.read_exact_at(&mut tail, end)?;
     let [l0, l1, l2, l3, ref magic @ ..] = tail;
     let len = u32::from_le_bytes([l0, l1, l2, l3]).into();
     let start = end.checked_sub(len).filter(|_| magic == MAGIC).ok_or_else(no_parquet)?;
-    let mut bytes = vec![0; len as usize];
-    source.read_exact_at(&mut bytes, start)?;
-    parse(&bytes)
+    Ok(start..source.len())
 }
 
 fn parse(bytes: &[u8]) -> io::Result<Footer> {
@@ -168,6 +183,11 @@ fn parse(bytes: &[u8]) -> io::Result<Footer> {
                     }
                 }
             }
+            ([2, 4], Event::Bytes(name)) => {
+                if let Some(element) = element {
+                    element.name = String::from_utf8_lossy(name).into_owned();
+                }
+            }
             ([2, 10, 11], Event::Struct) => {
                 if let Some(element) = element {
                     element.is_null = true;
@@ -182,16 +202,16 @@ fn parse(bytes: &[u8]) -> io::Result<Footer> {
             }
             ([4, 1], Event::Struct) => {
                 if let Some(group) = group {
-                    group.columns.push(Column::default());
+                    group.chunks.push(Chunk::default());
                 }
             }
             ([4, 1, 3, field], Event::Int(int)) => {
-                if let Some(column) = group.and_then(|group| group.columns.last_mut()) {
+                if let Some(chunk) = group.and_then(|group| group.chunks.last_mut()) {
                     match field {
-                        5 => column.values = int,
-                        7 => column.len = int,
-                        9 => column.pages_at = int,
-                        11 => column.dictionary_at = Some(int),
+                        5 => chunk.values = int,
+                        7 => chunk.len = int,
+                        9 => chunk.pages_at = int,
+                        11 => chunk.dictionary_at = Some(int),
                         _ => {}
                     }
                 }
@@ -201,23 +221,25 @@ fn parse(bytes: &[u8]) -> io::Result<Footer> {
             _ => {}
         }
     })?;
-    footer.leaves = leaves(&elements)?;
+    (footer.columns, footer.leaves) = columns(elements)?;
     for schema in schemas {
         footer.widths.add(&schema)?;
     }
     Ok(footer)
 }
 
-/// The leaves of the schema, which has to be one tree.
-fn leaves(elements: &[Element]) -> io::Result<Vec<Leaf>> {
+/// The columns of the schema, which has to be one tree, and its leaves.
+fn columns(elements: Vec<Element>) -> io::Result<(Vec<String>, Vec<Leaf>)> {
     let no_tree = || invalid("the columns of the schema do not make a tree");
-    let mut leaves = Vec::new();
+    let (mut columns, mut leaves) = (Vec::new(), Vec::new());
     // The groups that lead to an element: how many children are to come, and whether there is one value for each row.
     let mut groups: Vec<(i64, bool)> = Vec::new();
-    for (index, element) in elements.iter().enumerate() {
+    let count = elements.len();
+    for (index, element) in elements.into_iter().enumerate() {
         while groups.last().is_some_and(|&(children, _)| children == 0) {
             groups.pop();
         }
+        let depth = groups.len();
         let is_flat = match groups.last_mut() {
             Some((children, is_flat)) => {
                 *children -= 1;
@@ -226,21 +248,24 @@ fn leaves(elements: &[Element]) -> io::Result<Vec<Leaf>> {
             None if index == 0 => true,
             None => return Err(no_tree()),
         };
+        if u64::try_from(element.children).map_or(true, |children| children > (count - index - 1) as u64) {
+            return Err(no_tree());
+        }
+        if depth > MAX_DEPTH {
+            return Err(invalid("the columns of the schema nest too deep"));
+        }
+        if depth == 1 {
+            columns.push(element.name.clone());
+        }
         match element.physical {
-            _ if element.children < 0 || element.children as u64 > (elements.len() - index) as u64 => {
-                return Err(no_tree());
-            }
-            Some(physical) if element.children == 0 && index > 0 => {
-                leaves.push(Leaf { bits: bits(physical, element)?, is_flat });
+            Some(physical) if element.children == 0 && depth > 0 => {
+                leaves.push(Leaf { bits: bits(physical, &element)?, is_flat, column: columns.len() - 1 });
             }
             _ => groups.push((element.children, is_flat)),
         }
-        if groups.len() > MAX_DEPTH {
-            return Err(invalid("the columns of the schema nest too deep"));
-        }
     }
     match groups.iter().all(|&(children, _)| children == 0) {
-        true => Ok(leaves),
+        true => Ok((columns, leaves)),
         false => Err(no_tree()),
     }
 }

@@ -6,4 +6,10 @@ mod claims;
 mod footer;
 mod thrift;
 
+#[cfg(feature = "arrow")]
+pub(crate) use self::claims::Justified;
+#[cfg(feature = "polars")]
+pub(crate) use self::claims::Part;
 pub(crate) use self::claims::check;
+#[cfg(feature = "polars")]
+pub(crate) use self::footer::footer_range;
