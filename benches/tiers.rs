@@ -1,18 +1,19 @@
 //! What the tiers cost, as ratios against a named floor in the same run: `cargo bench --workspace --bench tiers`.
 //!
-//! Arrays that exceed the budget four times are compared with plain files of the same bytes (`std::fs`), small values
-//! with a hand-written SQLite table. Each figure is the median of five runs.
+//! Arrays that exceed the budget four times are compared with plain files of the same bytes, written with one buffer and
+//! read by mapping them; small values with a hand-written SQLite table. Each figure is the median of five runs.
 
 use std::hint::black_box;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use icechest::{Chest, Result};
-use ndarray::Array1;
+use ndarray::{Array1, Ix1};
 
 const RUNS: usize = 5;
-const ARRAYS: usize = 64;
-const LEN: usize = 512 << 10;
+const ARRAYS: usize = 128;
+const LEN: usize = 1 << 20;
+const BUDGET: u64 = 256 << 20;
 const SMALL: usize = 20_000;
 
 fn main() -> Result<()> {
@@ -20,13 +21,13 @@ fn main() -> Result<()> {
     if std::env::args().any(|argument| argument == "small") {
         return small();
     }
-    println!("{ARRAYS} float64 arrays of {} MiB, budget a quarter of them", (LEN * 8) >> 20);
-    println!("{:<28}{:>12}{:>12}{:>10}", "", "chest MiB/s", "files MiB/s", "ratio");
+    println!("{ARRAYS} float64 arrays of {} MiB, a budget of {} MiB", (LEN * 8) >> 20, BUDGET >> 20);
+    println!("{:<40}{:>12}{:>12}{:>10}", "", "chest MiB/s", "files MiB/s", "ratio");
     for (name, array) in [("smooth", smooth()), ("noise", noise())] {
         arrays(name, &array)?;
     }
     println!("\n{SMALL} values of 256 bytes, all within the budget");
-    println!("{:<28}{:>12}{:>12}{:>10}", "", "chest k/s", "SQLite k/s", "ratio");
+    println!("{:<40}{:>12}{:>12}{:>10}", "", "chest k/s", "SQLite k/s", "ratio");
     small()
 }
 
@@ -53,37 +54,109 @@ fn noise() -> Array1<f64> {
     (0..LEN).map(|_| next()).collect()
 }
 
+/// A chest of arrays against files of the same bytes: written with one buffer, and read by mapping them and summing.
 fn arrays(name: &str, array: &Array1<f64>) -> Result<()> {
-    let bytes: Vec<u8> = array.iter().flat_map(|x| x.to_ne_bytes()).collect();
-    let mib = (ARRAYS * bytes.len()) as f64 / (1 << 20) as f64;
-    let (mut chest_in, mut chest_out, mut files_in, mut files_out) = (vec![], vec![], vec![], vec![]);
+    let mib = (ARRAYS * LEN * 8) as f64 / (1 << 20) as f64;
+    let mut times = Times::default();
+    let zipf = zipf();
+    let all: Vec<usize> = (0..ARRAYS).collect();
     for _ in 0..RUNS {
         let dir = tempfile::tempdir()?;
-        let chest = Chest::builder().budget(ARRAYS * bytes.len() / 4).open(dir.path().join("chest"))?;
-        chest_in.push(time(|| {
-            (0..ARRAYS).try_for_each(|i| chest.insert(i, array.clone()))?;
+        // Every array is another one.
+        let mut buffer = array.to_vec();
+        settle();
+        times.add("insert until published", true, || {
+            for i in 0..ARRAYS {
+                buffer[0] = i as f64;
+                std::fs::write(file(dir.path(), i), bytemuck::cast_slice(&buffer))?;
+            }
+            Ok(())
+        })?;
+        let chest = Chest::builder().budget(BUDGET).open(dir.path().join("chest"))?;
+        settle();
+        times.add("insert until published", false, || {
+            for i in 0..ARRAYS {
+                let mut array = array.clone();
+                array[0] = i as f64;
+                chest.insert(i, array)?;
+            }
             chest.flush()
-        })?);
-        chest_out.push(time(|| {
-            (0..ARRAYS).try_for_each(|i| {
-                black_box(chest.get::<Array1<f64>>(i)?.sum());
-                Ok(())
-            })
-        })?);
-        files_in.push(time(|| (0..ARRAYS).try_for_each(|i| Ok(std::fs::write(file(dir.path(), i), &bytes)?)))?);
-        files_out.push(time(|| {
-            (0..ARRAYS).try_for_each(|i| {
-                let bytes = std::fs::read(file(dir.path(), i))?;
-                black_box(
-                    bytes.chunks_exact(8).map(|x| f64::from_ne_bytes(x.try_into().unwrap_or_default())).sum::<f64>(),
-                );
-                Ok(())
-            })
-        })?);
+        })?;
+        for (what, order) in [("read one after the other", &all), ("read as Zipf has it", &zipf)] {
+            times.add(&format!("{what}, get"), true, || order.iter().try_for_each(|&i| sum_mapped(dir.path(), i)))?;
+            times.add(&format!("{what}, get"), false, || {
+                order.iter().try_for_each(|&i| {
+                    black_box(chest.get::<Array1<f64>>(i)?.sum());
+                    Ok(())
+                })
+            })?;
+            times.add(&format!("{what}, view"), true, || order.iter().try_for_each(|&i| sum_mapped(dir.path(), i)))?;
+            times.add(&format!("{what}, view"), false, || {
+                order.iter().try_for_each(|&i| {
+                    black_box(chest.view::<f64, Ix1>(i)?.view().sum());
+                    Ok(())
+                })
+            })?;
+        }
     }
-    line(&format!("{name}: insert and flush"), mib, &mut chest_in, &mut files_in);
-    line(&format!("{name}: read all, with sum"), mib, &mut chest_out, &mut files_out);
+    times.print(name, mib);
     Ok(())
+}
+
+/// Waits until the disk has what was written before, so that nobody pays for another's writes.
+fn settle() {
+    #[cfg(unix)]
+    rustix::fs::sync();
+}
+
+/// What a person would write for reading: map the file, sum it.
+fn sum_mapped(dir: &Path, i: usize) -> Result<()> {
+    let file = std::fs::File::open(file(dir, i))?;
+    // SAFETY: nobody else writes to this benchmark's files.
+    let map = unsafe { memmap2::Mmap::map(&file)? };
+    black_box(ndarray::aview1(bytemuck::cast_slice::<u8, f64>(&map)).sum());
+    Ok(())
+}
+
+/// As many reads as there are arrays, most of them of few: the n-th is read in proportion to 1/n.
+fn zipf() -> Vec<usize> {
+    let mut random = fastrand::Rng::with_seed(7);
+    let weights: Vec<f64> = (0..ARRAYS).map(|i| 1.0 / (i + 1) as f64).collect();
+    let total: f64 = weights.iter().sum();
+    let draw = |mut at: f64| {
+        weights.iter().position(|weight| {
+            at -= weight;
+            at < 0.0
+        })
+    };
+    (0..ARRAYS).map(|_| draw(random.f64() * total).unwrap_or(0) * 37 % ARRAYS).collect()
+}
+
+/// Times of the chest and of its floor, by what was done.
+#[derive(Default)]
+struct Times(Vec<(String, Vec<Duration>, Vec<Duration>)>);
+
+impl Times {
+    fn add(&mut self, what: &str, is_floor: bool, run: impl FnOnce() -> Result<()>) -> Result<()> {
+        let taken = time(run)?;
+        let index = self.0.iter().position(|(known, ..)| known == what).unwrap_or_else(|| {
+            self.0.push((what.to_owned(), Vec::new(), Vec::new()));
+            self.0.len() - 1
+        });
+        let (_, ours, floor) = &mut self.0[index];
+        if is_floor {
+            floor.push(taken)
+        } else {
+            ours.push(taken)
+        }
+        Ok(())
+    }
+
+    fn print(&mut self, name: &str, amount: f64) {
+        for (what, ours, floor) in &mut self.0 {
+            line(&format!("{name}: {what}"), amount, ours, floor);
+        }
+    }
 }
 
 fn small() -> Result<()> {
@@ -158,5 +231,5 @@ fn line(name: &str, amount: f64, ours: &mut [Duration], floor: &mut [Duration]) 
         amount / times[RUNS / 2].as_secs_f64()
     };
     let (ours, floor) = (rate(ours), rate(floor));
-    println!("{name:<28}{ours:>12.0}{floor:>12.0}{:>10.2}", ours / floor);
+    println!("{name:<40}{ours:>12.0}{floor:>12.0}{:>10.2}", ours / floor);
 }

@@ -1,6 +1,7 @@
 //! Arrays that are looked at where they are: in memory, or in their file.
 
 use std::fmt;
+use std::io::Cursor;
 use std::sync::Arc;
 
 use memmap2::Mmap;
@@ -77,16 +78,18 @@ impl Chest {
 
 /// Maps the file, if the array can be looked at there.
 fn map<A: Element, D: Dimension>(input: &mut Decoder, is_verified: bool) -> Result<Option<Place<A, D>>> {
-    let layout = npy::read_layout(input)?;
+    if input.format() != "npy" {
+        return Ok(None);
+    }
+    let cannot_map = |error| Error::io("cannot map the array's file", error);
+    let Some(map) = input.map(is_verified).map_err(cannot_map)? else { return Ok(None) };
+    let layout = npy::read_header(&mut Cursor::new(&map[..]), map.len() as u64).map_err(cannot_map)?;
     let Some(offset) = layout.native_offset() else { return Ok(None) };
     let mut shape = D::zeros(layout.shape.len());
     if layout.dtype != A::DTYPE || shape.ndim() != layout.shape.len() {
         return Err(Error::damaged("the file holds another type of array than the catalog says"));
     }
     shape.slice_mut().copy_from_slice(&layout.shape);
-    let Some(map) = input.map(is_verified).map_err(|error| Error::io("cannot map the array's file", error))? else {
-        return Ok(None);
-    };
     let place = Place::File { map, offset, shape, is_fortran: layout.fortran_order };
     // Not if the elements lie askew, or are none.
     Ok(place.view().is_some().then_some(place))

@@ -66,7 +66,7 @@ impl Target {
 impl Chest {
     /// Starts an array that is written in blocks of rows, each of the shape `row`. It is stored raw, as NPY in C order.
     ///
-    /// Memory: 2 MiB. Nobody sees the array before [`finish`](ArrayWriter::finish); a writer that is dropped before
+    /// Memory: 4 MiB. Nobody sees the array before [`finish`](ArrayWriter::finish); a writer that is dropped before
     /// leaves nothing behind, and until then the key keeps what it has.
     ///
     /// # Errors
@@ -95,7 +95,7 @@ impl Chest {
 
     /// Starts a frame that is written in record batches.
     ///
-    /// Memory: a row group (16 MiB) and 2 MiB. Nobody sees the frame before [`finish`](FrameWriter::finish); a writer that
+    /// Memory: a row group (16 MiB) and 4 MiB. Nobody sees the frame before [`finish`](FrameWriter::finish); a writer that
     /// is dropped before leaves nothing behind, and until then the key keeps what it has.
     ///
     /// # Errors

@@ -160,10 +160,18 @@ fn open_regular(path: &Path) -> io::Result<File> {
         let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
         std::os::unix::fs::OpenOptionsExt::custom_flags(&mut options, flags.bits().cast_signed());
     }
+    #[cfg(not(unix))]
     if fs::symlink_metadata(path)?.file_type().is_symlink() {
         return Err(not_regular());
     }
-    let file = options.open(path)?;
+    let opened = options.open(path);
+    // That is how the system says that it was told not to follow a link.
+    #[cfg(unix)]
+    let opened = opened.map_err(|error| match error.raw_os_error() {
+        Some(code) if code == rustix::io::Errno::LOOP.raw_os_error() => not_regular(),
+        _ => error,
+    });
+    let file = opened?;
     if file.metadata()?.is_file() { Ok(file) } else { Err(not_regular()) }
 }
 

@@ -13,10 +13,6 @@ use super::encoder::checksum;
 use crate::disk::{StorageFile, read_exact_at};
 use crate::error::{Error, Result};
 
-/// Files up to this size are mapped with all their pages at once, which costs less than one after the other.
-#[cfg(feature = "ndarray")]
-const POPULATED: u64 = 64 << 20;
-
 /// Bytes that are read at offsets.
 pub(crate) trait ReadAt {
     fn len(&self) -> u64;
@@ -148,15 +144,10 @@ impl Payload {
     fn map(&self, is_verified: bool) -> io::Result<Option<Mmap>> {
         let Body::File { file, label_at, .. } = &self.body else { return Ok(None) };
         let Some(file) = file.as_file().filter(|_| *label_at >= self.len && self.len > 0) else { return Ok(None) };
-        let mut options = MmapOptions::new();
-        options.len(self.len as usize);
-        if self.len <= POPULATED {
-            options.populate();
-        }
         // SAFETY: the bytes must not change while they are mapped. Files of values are written under another name, get
         // theirs when they are whole, and are never written to again, by any process that uses the chest; removing one
         // leaves the mapping as it is. Whoever else writes to them in place breaks the promise that `Chest::view` names.
-        let map = unsafe { options.map(file)? };
+        let map = unsafe { MmapOptions::new().len(self.len as usize).map(file)? };
         if !is_verified {
             for (block, expected) in map.chunks(BLOCK).zip(self.checksums.chunks(16)) {
                 if checksum(block) != *expected {

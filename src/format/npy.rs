@@ -224,7 +224,7 @@ fn blosc_pays<A: Element>(array: &ArrayViewD<'_, A>, wanted: super::Compression)
 /// Reads what the array's file says of it, and checks that the file can hold so much.
 pub(crate) fn read_layout(input: &mut Decoder) -> Result<Layout> {
     match input.format() {
-        "npy" => read_header(input).map_err(|error| Error::io("cannot read the NPY header", error)),
+        "npy" => read_header(input, input.stored_len()).map_err(|error| Error::io("cannot read the NPY header", error)),
         #[cfg(feature = "blosc")]
         "b2nd" => {
             let header = super::b2nd::read_header(&**input.payload())
@@ -237,7 +237,8 @@ pub(crate) fn read_layout(input: &mut Decoder) -> Result<Layout> {
     }
 }
 
-fn read_header(input: &mut Decoder) -> io::Result<Layout> {
+/// Reads the header of an NPY file of so many bytes.
+pub(crate) fn read_header(input: &mut (impl Read + Seek), file_len: u64) -> io::Result<Layout> {
     let wrong = |what: &str| io::Error::new(io::ErrorKind::InvalidData, what);
     let mut start = [0; 8];
     input.seek(SeekFrom::Start(0))?;
@@ -283,7 +284,7 @@ fn read_header(input: &mut Decoder) -> io::Result<Layout> {
     let size = layout.itemsize().ok_or_else(unknown)?;
     let bytes = layout.elements().and_then(|count| size.checked_mul(count));
     // `np.load` steps over what follows the elements, and so does this.
-    if bytes.is_none_or(|bytes| bytes as u64 > input.stored_len() - offset) {
+    if bytes.is_none_or(|bytes| bytes as u64 > file_len - offset) {
         return Err(wrong("the file is too short for the array"));
     }
     Ok(layout)
