@@ -1,20 +1,22 @@
 //! What the tiers cost, as ratios against a named floor in the same run: `cargo bench --workspace --bench tiers`.
 //!
 //! Arrays that exceed the budget four times are compared with plain files of the same bytes, written with one buffer and
-//! read by mapping them; small values with a hand-written SQLite table. Each figure is the median of five runs.
+//! read by mapping them; small values with a hand-written SQLite table and with a `HashMap`. Each figure is the median of five runs.
 
+use std::collections::HashMap;
 use std::hint::black_box;
 use std::path::Path;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use icechest::{Chest, Result};
+use icechest::{Chest, Key, Result};
 use ndarray::{Array1, Ix1};
 
 const RUNS: usize = 5;
 const ARRAYS: usize = 128;
 const LEN: usize = 1 << 20;
 const BUDGET: u64 = 256 << 20;
-const SMALL: usize = 20_000;
+const SMALL: usize = 100_000;
 
 fn main() -> Result<()> {
     // `-- small` leaves the arrays out.
@@ -26,8 +28,6 @@ fn main() -> Result<()> {
     for (name, array) in [("smooth", smooth()), ("noise", noise())] {
         arrays(name, &array)?;
     }
-    println!("\n{SMALL} values of 256 bytes, all within the budget");
-    println!("{:<40}{:>12}{:>12}{:>10}", "", "chest k/s", "SQLite k/s", "ratio");
     small()
 }
 
@@ -138,60 +138,84 @@ struct Times(Vec<(String, Vec<Duration>, Vec<Duration>)>);
 
 impl Times {
     fn add(&mut self, what: &str, is_floor: bool, run: impl FnOnce() -> Result<()>) -> Result<()> {
-        let taken = time(run)?;
+        self.note(what, is_floor, time(run)?);
+        Ok(())
+    }
+
+    fn note(&mut self, what: &str, is_floor: bool, taken: Duration) {
         let index = self.0.iter().position(|(known, ..)| known == what).unwrap_or_else(|| {
             self.0.push((what.to_owned(), Vec::new(), Vec::new()));
             self.0.len() - 1
         });
         let (_, ours, floor) = &mut self.0[index];
-        if is_floor {
-            floor.push(taken)
-        } else {
-            ours.push(taken)
-        }
-        Ok(())
+        if is_floor { floor.push(taken) } else { ours.push(taken) }
     }
 
     fn print(&mut self, name: &str, amount: f64) {
         for (what, ours, floor) in &mut self.0 {
-            line(&format!("{name}: {what}"), amount, ours, floor);
+            let name = if name.is_empty() { what.clone() } else { format!("{name}: {what}") };
+            line(&name, amount, ours, floor);
         }
     }
 }
 
 fn small() -> Result<()> {
+    println!("\n{SMALL} values of 256 bytes, all within the budget, against SQLite");
+    println!("{:<40}{:>12}{:>12}{:>10}", "", "chest k/s", "SQLite k/s", "ratio");
     let value = vec![7u8; 256];
     let thousands = SMALL as f64 / 1000.0;
-    let (mut chest_in, mut chest_hit, mut chest_cold) = (vec![], vec![], vec![]);
-    let (mut sqlite_in, mut sqlite_out) = (vec![], vec![]);
+    let mut times = Times::default();
+    let mut warm = Times::default();
     for _ in 0..RUNS {
         let dir = tempfile::tempdir()?;
+        let sql = |error| icechest::Error::new(icechest::ErrorKind::Io, "the floor failed").with_source(error);
+        let (put, get) = sqlite(&dir.path().join("floor.sqlite"), &value).map_err(sql)?;
+        times.note("insert until published", true, put);
+        times.note("get, in a fresh chest", true, get);
+
         let chest = Chest::open(dir.path().join("chest"))?;
-        chest_in.push(time(|| {
+        times.add("insert until published", false, || {
             (0..SMALL).try_for_each(|i| chest.insert(i, value.clone()))?;
             chest.flush()
-        })?);
-        let read = |chest: &Chest| {
-            time(|| {
-                (0..SMALL).try_for_each(|i| {
-                    black_box(chest.get::<Vec<u8>>(i)?.len());
-                    Ok(())
-                })
-            })
+        })?;
+        let map: RwLock<HashMap<Key, Arc<Vec<u8>>>> = RwLock::default();
+        for i in 0..SMALL {
+            map.write().unwrap_or_else(PoisonError::into_inner).insert(i.into(), Arc::new(value.clone()));
+        }
+        let find = |i: usize| -> Result<usize> {
+            let map = map.read().unwrap_or_else(PoisonError::into_inner);
+            Ok(map.get(&Key::from(i)).map_or(0, |value| value.clone().len()))
         };
-        chest_hit.push(read(&chest)?);
+        let get = |i: usize| Ok(chest.get::<Vec<u8>>(i)?.len());
+        for threads in [1, 2] {
+            let what = format!("get from memory, {threads} thread(s)");
+            warm.add(&what, true, || in_threads(threads, &find))?;
+            warm.add(&what, false, || in_threads(threads, &get))?;
+        }
         drop(chest);
-        chest_cold.push(read(&Chest::open(dir.path().join("chest"))?)?);
-
-        let (put, get) = sqlite(&dir.path().join("floor.sqlite"), &value)
-            .map_err(|error| icechest::Error::new(icechest::ErrorKind::Io, "the floor failed").with_source(error))?;
-        sqlite_in.push(put);
-        sqlite_out.push(get);
+        let chest = Chest::open(dir.path().join("chest"))?;
+        times.add("get, in a fresh chest", false, || {
+            (0..SMALL).try_for_each(|i| {
+                black_box(chest.get::<Vec<u8>>(i)?.len());
+                Ok(())
+            })
+        })?;
     }
-    line("insert and flush", thousands, &mut chest_in, &mut sqlite_in);
-    line("get, from memory", thousands, &mut chest_hit, &mut sqlite_out.clone());
-    line("get, from disk", thousands, &mut chest_cold, &mut sqlite_out);
+    times.print("", thousands);
+    println!("\nThe same from memory, against a HashMap behind an RwLock");
+    println!("{:<40}{:>12}{:>12}{:>10}", "", "chest k/s", "map k/s", "ratio");
+    warm.print("", thousands);
     Ok(())
+}
+
+/// All values, shared among threads.
+fn in_threads(threads: usize, get: &(dyn Fn(usize) -> Result<usize> + Sync)) -> Result<()> {
+    std::thread::scope(|scope| {
+        let each =
+            |thread| move || (thread..SMALL).step_by(threads).try_for_each(|i| get(i).map(|len| _ = black_box(len)));
+        let running: Vec<_> = (0..threads).map(|thread| scope.spawn(each(thread))).collect();
+        running.into_iter().try_for_each(|thread| thread.join().unwrap_or(Ok(())))
+    })
 }
 
 /// The floor for small values: one transaction of inserts, then one query for each value.

@@ -49,8 +49,9 @@
 //! error and opens it again.
 //!
 //! Memory beyond the budget: values that you hold and that do not fit; for each thread that reads or writes a file, up
-//! to 20 MiB of buffers, and the row group of a frame that is being written (16 to 32 MiB); the catalog's caches of 2 MiB
-//! each. The system's allocator may keep freed memory on top of that, most where many threads decode frames.
+//! to 20 MiB of buffers, and the row group of a frame that is being written (16 to 32 MiB); the catalog's caches, of
+//! 16 MiB for writing and 2 MiB for reading. The system's allocator may keep freed memory on top of that, most where many
+//! threads decode frames.
 //!
 //! # Features
 //!

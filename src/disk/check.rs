@@ -268,7 +268,7 @@ fn check_files(disk: &Disk, report: &mut Report) -> Result<()> {
         let names = disk.storage.list(&dir).map_err(io)?;
         // After the names: who comes now has made none of them.
         let live = session::live(&root.join(LOCKS)).map_err(io)?;
-        let named: HashSet<String> = disk.catalog().write(true, false, |catalog| catalog.files())?.0;
+        let named: HashSet<String> = disk.catalog().write(true, false, None, |catalog| catalog.files())?.0;
         for name in names {
             let file = format!("{folder}/{name}");
             let Ok(meta) = fs::symlink_metadata(dir.join(&name)) else { continue };

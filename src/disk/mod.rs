@@ -25,7 +25,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value as Json, json};
 
 use self::catalog::Catalog;
-pub(crate) use self::catalog::{Limit, Row};
+pub(crate) use self::catalog::{Limit, OwnCommit, Row};
 use self::session::Session;
 pub(crate) use self::storage::{Os, Storage, StorageFile, read_exact_at, retry, write_all_at};
 pub(crate) use self::temporary::TemporaryDir;
@@ -182,11 +182,26 @@ impl Disk {
         std::process::id() != self.process
     }
 
+    /// Encoded values up to this size are kept in the catalog.
+    pub(crate) fn inline_limit(&self) -> usize {
+        self.settings.inline_limit
+    }
+
     /// Runs a transaction, then removes the files that nobody needs after it.
     fn write<T>(&self, full: bool, work: impl FnOnce(&mut catalog::Transaction<'_>) -> Result<T>) -> Result<T> {
+        self.write_as(None, full, work)
+    }
+
+    /// As [`write`](Self::write), for a commit that memory is told of.
+    fn write_as<T>(
+        &self,
+        own: Option<&mut OwnCommit<'_>>,
+        full: bool,
+        work: impl FnOnce(&mut catalog::Transaction<'_>) -> Result<T>,
+    ) -> Result<T> {
         let gone = std::mem::take(&mut *self.garbage.lock().unwrap_or_else(PoisonError::into_inner));
         let versions: Vec<i64> = gone.iter().map(|(version, _)| *version).collect();
-        let written = self.catalog.write(!self.is_temporary(), full, |transaction| {
+        let written = self.catalog.write(!self.is_temporary(), full, own, |transaction| {
             transaction.forget(&versions)?;
             work(transaction)
         });

@@ -7,7 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::Value as Json;
 
-use super::catalog::{Excess, Row};
+use super::catalog::{Excess, OwnCommit, Row};
 use super::storage::retry;
 use super::{CATALOG, Disk, LOCKS, TMP, VALUES, label};
 use crate::error::{Error, ErrorKind, Result};
@@ -133,8 +133,8 @@ impl Disk {
     }
 
     /// Publishes drafts together: their files get their names, one transaction commits the rows, and the files that they
-    /// replace go away. Gives the versions.
-    pub(crate) fn publish(&self, drafts: Vec<Draft>) -> Result<Vec<i64>> {
+    /// replace go away. Gives the versions, and the commit, which ends when memory knows of them.
+    pub(crate) fn publish(&self, drafts: Vec<Draft>) -> Result<(Vec<i64>, OwnCommit<'_>)> {
         let is_low = || self.storage.free(&self.root) < RESERVE;
         if is_low() && (!self.frees_by_sync() || is_low()) {
             let message = "the disk is full, but for the little that it takes to remove values";
@@ -153,7 +153,8 @@ impl Disk {
             }
             rows.push(row);
         }
-        let published = self.commit(&rows).map_err(|error| self.name_first(error, rows.first()));
+        let mut own = self.catalog.own_commit();
+        let published = self.commit(&rows, &mut own).map_err(|error| self.name_first(error, rows.first()));
         #[cfg(feature = "ndarray")]
         if let Ok(versions) = &published {
             let arrays = rows.iter().zip(versions).filter(|(row, _)| row.format == "npy" && row.file.is_some());
@@ -162,7 +163,7 @@ impl Disk {
         if published.is_err() {
             self.discard(placed);
         }
-        published
+        published.map(|versions| (versions, own))
     }
 
     /// Whether this process wrote this version, or verified all of it.
@@ -184,13 +185,13 @@ impl Disk {
     }
 
     /// Commits rows, if need be after making room for them.
-    fn commit(&self, rows: &[Row]) -> Result<Vec<i64>> {
+    fn commit(&self, rows: &[Row], own: &mut OwnCommit<'_>) -> Result<Vec<i64>> {
         let used = std::mem::take(&mut *self.used.lock().unwrap_or_else(PoisonError::into_inner));
         let bytes: u64 = rows.iter().map(|row| row.stored_bytes).sum();
         // Twice for what waits for a sync and for evictions; others may take the room that was made.
         for _ in 0..10 {
             let mut over = None;
-            let published = self.write(false, |catalog| {
+            let published = self.write_as(Some(own), false, |catalog| {
                 catalog.touch(&used)?;
                 let versions = rows.iter().map(|row| catalog.publish(row)).collect::<Result<Vec<i64>>>()?;
                 match self.settings.limit.and_then(|limit| catalog.excess(limit)) {
@@ -311,9 +312,10 @@ impl Disk {
         value_path(&self.root, name)
     }
 
-    /// Removes keys; gives how many there were.
-    pub(crate) fn remove(&self, keys: &[Key]) -> Result<usize> {
-        let removed = self.write(false, |catalog| {
+    /// Removes keys; gives how many there were, and the commit, which ends when memory knows of it.
+    pub(crate) fn remove(&self, keys: &[Key]) -> Result<(usize, OwnCommit<'_>)> {
+        let mut own = self.catalog.own_commit();
+        let removed = self.write_as(Some(&mut own), false, |catalog| {
             let mut removed = 0;
             for key in keys {
                 removed += usize::from(catalog.remove(key)?);
@@ -324,7 +326,7 @@ impl Disk {
         if waiting > WAITING {
             let _: Result<()> = self.sync();
         }
-        Ok(removed)
+        Ok((removed, own))
     }
 }
 

@@ -24,8 +24,8 @@ pub(crate) struct Resident {
     pub(crate) size: u64,
     /// The version in the directory; none for a dirty value.
     pub(crate) version: Option<i64>,
-    /// The catalog's stamp when the version was last found to be the newest.
-    pub(crate) checked: Option<u128>,
+    /// The catalog's generation when the version was last found to be the newest.
+    pub(crate) checked: Option<u64>,
     /// Tells this value from the one that was here before under the same key.
     pub(crate) edition: u64,
     usage: Usage,
@@ -141,25 +141,33 @@ impl Residents {
     }
 
     /// Counts a use of a resident.
-    pub(crate) fn touch(&mut self, key: &Key) -> Option<&Resident> {
+    pub(crate) fn touch(&mut self, key: &Key) {
+        self.touch_if(key, |_| Some(()));
+    }
+
+    /// Counts a use of a resident, if `take` takes anything from it.
+    pub(crate) fn touch_if<T>(&mut self, key: &Key, take: impl FnOnce(&Resident) -> Option<T>) -> Option<T> {
         let residents = self.by_key.len();
         let resident = self.by_key.get_mut(key)?;
+        let taken = take(resident)?;
         let (use_number, epoch) = self.clock.tick(residents);
         resident.usage.uses += 1;
         resident.usage.last_use = use_number;
         resident.usage.epoch = epoch;
         let rank = policy::rank(&*self.policy, &resident.usage);
         let queue = if resident.version.is_some() { &mut self.clean } else { &mut self.dirty };
-        queue.remove(resident.rank, resident.edition);
-        queue.insert(rank, resident.edition);
-        resident.rank = rank;
-        Some(resident)
+        if rank != resident.rank {
+            queue.remove(resident.rank, resident.edition);
+            queue.insert(rank, resident.edition);
+            resident.rank = rank;
+        }
+        Some(taken)
     }
 
-    /// This edition was the newest at the time of this stamp of the catalog.
-    pub(crate) fn mark_checked(&mut self, key: &Key, edition: u64, stamp: Option<u128>) {
+    /// This edition was the newest in this generation of the catalog.
+    pub(crate) fn mark_checked(&mut self, key: &Key, edition: u64, generation: Option<u64>) {
         if let Some(resident) = self.by_key.get_mut(key).filter(|resident| resident.edition == edition) {
-            resident.checked = stamp;
+            resident.checked = generation;
         }
     }
 
@@ -197,13 +205,14 @@ impl Residents {
         self.by_key.get(key).is_some_and(is_free) && self.remove(key).is_some()
     }
 
-    /// The directory has this edition now, as `version`.
-    pub(crate) fn mark_clean(&mut self, key: &Key, edition: u64, version: i64) {
+    /// The directory has this edition now, as `version`, the newest in this generation.
+    pub(crate) fn mark_clean(&mut self, key: &Key, edition: u64, version: i64, generation: Option<u64>) {
         if let Some(resident) = self.by_key.get_mut(key).filter(|resident| resident.edition == edition) {
             let queue = if resident.version.is_some() { &mut self.clean } else { &mut self.dirty };
             queue.remove(resident.rank, edition);
             self.clean.insert(resident.rank, edition);
             resident.version = Some(version);
+            resident.checked = generation;
         }
     }
 

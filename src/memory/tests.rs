@@ -84,9 +84,9 @@ fn a_published_value_becomes_clean_unless_it_was_replaced() {
     let key = Key::from("k");
     let edition = residents.insert(key.clone(), Arc::new(1u8), 1, None);
     let newer = residents.insert(key.clone(), Arc::new(2u8), 2, None);
-    residents.mark_clean(&key, edition, 7);
+    residents.mark_clean(&key, edition, 7, None);
     assert_eq!(residents.dirty_len(), 1);
-    residents.mark_clean(&key, newer, 8);
+    residents.mark_clean(&key, newer, 8, None);
     assert_eq!((residents.dirty_len(), residents.get(&key).unwrap().version), (0, Some(8)));
     assert_eq!((residents.used(), residents.peak()), (2, 2));
 }

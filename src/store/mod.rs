@@ -74,7 +74,7 @@ pub(crate) struct Counts {
 struct Found {
     value: Arc<dyn Stored>,
     version: Option<i64>,
-    checked: Option<u128>,
+    checked: Option<u64>,
     /// None for a value that is only held by a user.
     edition: Option<u64>,
 }
@@ -210,8 +210,9 @@ impl Store {
             room.end(&mut state);
         }
         match published {
-            Ok(versions) => {
+            Ok((versions, commit)) => {
                 state.counts.published += 1;
+                let generation = commit.known();
                 // A value that another thread inserted meanwhile is the newer one.
                 let after = state.residents.get(key).map(|resident| resident.edition);
                 if after.is_some() && after != before {
@@ -221,7 +222,8 @@ impl Store {
                 state.residents.release(key);
                 match versions.first() {
                     Some(&version) if fits => {
-                        state.residents.insert(key.clone(), value, size, Some(version));
+                        let edition = state.residents.insert(key.clone(), value, size, Some(version));
+                        state.residents.mark_checked(key, edition, generation);
                     }
                     Some(&version) if Arc::strong_count(&value) > 1 => {
                         state.residents.hold(key.clone(), &value, size, version);
@@ -252,6 +254,28 @@ impl Store {
 
     /// A value in memory of just this type, if it is still the newest.
     pub(crate) fn hit<V: Value>(&self, key: &Key) -> Result<Option<Arc<V>>> {
+        let generation = if self.disk.is_temporary() { None } else { self.disk.catalog().generation() };
+        let mut state = self.state();
+        let found = state.residents.touch_if(key, |resident| {
+            let is_newest = resident.version.is_none() || generation.is_some() && resident.checked == generation;
+            if !is_newest && !self.disk.is_temporary() {
+                return None;
+            }
+            let value = resident.value.clone().into_any().downcast::<V>().ok()?;
+            Some((value, resident.version))
+        });
+        if let Some((value, version)) = found {
+            state.counts.hits += 1;
+            drop(state);
+            version.inspect(|&version| self.disk.note_use(version));
+            return Ok(Some(value));
+        }
+        drop(state);
+        self.hit_checked(key)
+    }
+
+    /// As [`hit`](Self::hit), where it takes a query or more.
+    fn hit_checked<V: Value>(&self, key: &Key) -> Result<Option<Arc<V>>> {
         let Some(found) = self.look(key) else { return Ok(None) };
         let Ok(value) = found.value.clone().into_any().downcast::<V>() else {
             if self.is_newest(key, &found)? {
@@ -290,13 +314,13 @@ impl Store {
 
     /// Whether no process has published another version since; if one has, memory forgets this one.
     ///
-    /// Usually that takes a look at the catalog's stamp; a query only after somebody committed.
+    /// Usually that takes a look at the catalog's generation; a query only after another process committed.
     fn is_newest(&self, key: &Key, found: &Found) -> Result<bool> {
         if found.version.is_none() || self.disk.is_temporary() {
             return Ok(true);
         }
-        let stamp = self.disk.catalog().stamp();
-        if stamp.is_some() && stamp == found.checked {
+        let generation = self.disk.catalog().generation();
+        if generation.is_some() && generation == found.checked {
             return Ok(true);
         }
         let newest = self.disk.catalog().version(key)?;
@@ -305,7 +329,7 @@ impl Store {
         match (newest == found.version, edition) {
             (true, _) => {
                 if let Some(edition) = found.edition {
-                    state.residents.mark_checked(key, edition, stamp);
+                    state.residents.mark_checked(key, edition, generation);
                 }
             }
             // Another process replaced or removed it.
@@ -343,7 +367,7 @@ impl Store {
     }
 
     fn decode<V: Value>(&self, opened: Opened) -> Result<Arc<V>> {
-        let (key, version) = (opened.key.clone(), opened.version);
+        let (key, version, generation) = (opened.key.clone(), opened.version, opened.generation);
         let promised = opened.size.saturating_add(opened.buffer);
         // Where no room can be made, because the disk is full, say, the value goes to the caller past the residents.
         let (room, made) = self.make_room(promised);
@@ -363,7 +387,8 @@ impl Store {
         if state.residents.get(&key).is_none_or(|resident| resident.version.is_some()) {
             if has_room && size <= state.residents.budget {
                 state.residents.release(&key);
-                state.residents.insert(key, erased, size, Some(version));
+                let edition = state.residents.insert(key.clone(), erased, size, Some(version));
+                state.residents.mark_checked(&key, edition, generation);
             } else {
                 state.residents.remove(&key);
                 state.residents.hold(key, &erased, size, version);
@@ -452,7 +477,7 @@ impl Store {
             let is_dirty = resident.is_some_and(|(_, is_dirty)| is_dirty);
             only_in_memory += usize::from(is_dirty && self.disk.catalog().version(key)?.is_none());
         }
-        let on_disk = self.disk.remove(&keys)?;
+        let (on_disk, commit) = self.disk.remove(&keys)?;
         self.note_unsynced();
         let mut state = self.state();
         for (key, resident) in keys.iter().zip(residents) {
@@ -462,6 +487,7 @@ impl Store {
                 state.residents.release(key);
             }
         }
+        commit.known();
         Ok(on_disk + only_in_memory)
     }
 

@@ -17,6 +17,8 @@ const FIND_ATTEMPTS: usize = 100;
 pub(crate) struct Opened {
     pub(super) key: Key,
     pub(crate) version: i64,
+    /// The catalog's generation before the row was read.
+    pub(super) generation: Option<u64>,
     /// What the whole value takes in memory, as the catalog tells.
     pub(crate) size: u64,
     /// What decoding it takes besides.
@@ -47,12 +49,13 @@ impl Store {
     /// Opens a stored value that can be read as `V`. What is dirty must have been published.
     pub(super) fn open<V: Value>(&self, key: &Key) -> Result<Option<Opened>> {
         for _ in 0..FIND_ATTEMPTS {
+            let generation = self.disk.catalog().generation();
             let Some(row) = self.disk.catalog().find(key).map_err(|error| error.with_key(key))? else {
                 self.state().counts.misses += 1;
                 return Ok(None);
             };
             check_type::<V>(key, row.kind, &row.stored_name)?;
-            match self.open_row(row) {
+            match self.open_row(row, generation) {
                 Err(error) if error.is_missing_file() && self.was_replaced(&error, key)? => {}
                 opened => return opened.map(Some),
             }
@@ -60,10 +63,10 @@ impl Store {
         Err(Error::new(ErrorKind::Busy, "the value is replaced faster than it can be read").with_key(key))
     }
 
-    fn open_row(&self, row: Row) -> Result<Opened> {
+    fn open_row(&self, row: Row, generation: Option<u64>) -> Result<Opened> {
         let path = row.file.as_deref().map(|name| self.disk.value_path(name)).transpose()?;
         let (key, version, size, buffer) = (row.key.clone(), row.version, row.bytes, decode_buffer(&row));
-        Ok(Opened { key, version, size, buffer, path, decoder: self.disk.read(row)? })
+        Ok(Opened { key, version, generation, size, buffer, path, decoder: self.disk.read(row)? })
     }
 
     /// A missing file is damage unless its value was replaced or removed meanwhile.

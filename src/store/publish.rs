@@ -8,15 +8,40 @@ use std::time::Duration;
 use super::key_lock::KeyLock;
 use super::{Locked, State, Store};
 use crate::builder::Durability;
-use crate::disk::Draft;
+use crate::disk::{Draft, OwnCommit};
 use crate::error::{Error, Result};
 use crate::key::Key;
 use crate::sync::atomic::Ordering;
 use crate::sync::{Instant, thread};
 use crate::value::Stored;
 
-/// The background writer publishes at most so many values in one transaction.
-const BATCH: usize = 512;
+/// Values that are published in one transaction: the more, the faster where they are small. Their files are open
+/// until then, and the bytes of small ones are in memory.
+pub(super) struct Batch {
+    values: usize,
+    files: usize,
+    bytes: u64,
+    inline_limit: u64,
+}
+
+impl Batch {
+    pub(super) fn new(store: &Store) -> Self {
+        Self { values: 4096, files: 256, bytes: 32 << 20, inline_limit: store.disk.inline_limit() as u64 }
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.values == 0 || self.files == 0 || self.bytes == 0
+    }
+
+    pub(super) fn add(&mut self, size: u64) {
+        self.values = self.values.saturating_sub(1);
+        self.files = self.files.saturating_sub(usize::from(size > self.inline_limit));
+        self.bytes = self.bytes.saturating_sub(size);
+    }
+}
+
+/// The background writer waits for so many values to come together, but not long.
+const MANY: usize = 512;
 
 /// What is published is made durable after so long at the latest, where nothing else was asked for.
 const SYNC_EVERY: Duration = Duration::from_secs(5);
@@ -76,15 +101,17 @@ impl Store {
                 }
             }
         }
-        let published = if drafts.is_empty() { Ok(Vec::new()) } else { self.publish_drafts(drafts) };
+        let published = if drafts.is_empty() { Ok(None) } else { self.publish_drafts(drafts).map(Some) };
         let mut state = self.state();
         match published {
-            Ok(versions) => {
+            Ok(Some((versions, commit))) => {
                 state.counts.published += versions.len() as u64;
+                let generation = commit.known();
                 for ((key, edition), version) in editions.into_iter().zip(versions) {
-                    state.residents.mark_clean(&key, edition, version);
+                    state.residents.mark_clean(&key, edition, version, generation);
                 }
             }
+            Ok(None) => {}
             Err(error) => {
                 failure.get_or_insert(error);
             }
@@ -97,22 +124,23 @@ impl Store {
     #[cfg(any(feature = "arrow", feature = "ndarray"))]
     pub(crate) fn publish_written(&self, key: &Key, draft: Draft) -> Result<()> {
         let lock = self.lock_to_change(key)?;
-        self.publish_drafts(vec![draft])?;
+        let (_, commit) = self.publish_drafts(vec![draft])?;
         let mut state = self.state();
         state.counts.published += 1;
         state.residents.remove(lock.key());
         state.residents.release(lock.key());
+        commit.known();
         Ok(())
     }
 
     /// Publishes drafts, and makes them durable where that is wanted at once.
-    pub(super) fn publish_drafts(&self, drafts: Vec<Draft>) -> Result<Vec<i64>> {
-        let versions = self.disk.publish(drafts)?;
+    pub(super) fn publish_drafts(&self, drafts: Vec<Draft>) -> Result<(Vec<i64>, OwnCommit<'_>)> {
+        let published = self.disk.publish(drafts)?;
         self.note_unsynced();
         if self.durability == Durability::Immediate {
             self.sync()?;
         }
-        Ok(versions)
+        Ok(published)
     }
 
     /// The background writer syncs in time.
@@ -173,7 +201,19 @@ impl Store {
     }
 
     fn lock_some<'a>(&'a self, state: &mut State, keys: &[Key]) -> Vec<KeyLock<'a>> {
-        keys.iter().filter_map(|key| self.try_lock_key_in(state, key)).take(BATCH).collect()
+        let mut batch = Batch::new(self);
+        let mut locks = Vec::new();
+        for key in keys {
+            if batch.is_full() {
+                break;
+            }
+            let size = state.residents.get(key).map_or(0, |resident| resident.size);
+            if let Some(lock) = self.try_lock_key_in(state, key) {
+                batch.add(size);
+                locks.push(lock);
+            }
+        }
+        locks
     }
 
     /// The background writer: publishes values as they come in, and syncs now and then, until the chest is closed.
@@ -193,7 +233,7 @@ impl Store {
                     None => state.wait(|guard| self.work.wait(guard).unwrap_or_else(PoisonError::into_inner)),
                 };
             }
-            if !state.pending.is_empty() && state.pending.len() < BATCH && !state.closing {
+            if !state.pending.is_empty() && state.pending.len() < MANY && !state.closing {
                 state = self.wait_for_work(state, LINGER);
             }
             if state.closing {
@@ -231,21 +271,24 @@ impl Store {
 
     /// Takes dirty keys off the list. Those that another thread works on come again later.
     fn next_batch<'a>(&'a self, state: &mut State) -> Vec<KeyLock<'a>> {
-        let mut batch = Vec::new();
+        let mut batch = Batch::new(self);
+        let mut locks = Vec::new();
         for _ in 0..state.pending.len() {
-            if batch.len() == BATCH {
+            if batch.is_full() {
                 break;
             }
             let Some(key) = state.pending.pop_front() else { break };
-            if state.residents.get(&key).is_none_or(|resident| resident.version.is_some()) {
-                continue;
-            }
+            let dirty = state.residents.get(&key).filter(|resident| resident.version.is_none());
+            let Some(size) = dirty.map(|resident| resident.size) else { continue };
             match self.try_lock_key_in(state, &key) {
-                Some(lock) => batch.push(lock),
+                Some(lock) => {
+                    batch.add(size);
+                    locks.push(lock);
+                }
                 None => state.pending.push_back(key),
             }
         }
-        batch
+        locks
     }
 
     /// Ends the background writer after the batch that it is writing.

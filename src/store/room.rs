@@ -1,14 +1,12 @@
 //! Room in memory: it is promised before it is taken, and made by spilling.
 
+use super::publish::Batch;
 use super::{Locked, State, Store};
 use crate::error::Result;
 use crate::sync::thread;
 
 /// Spilling goes on until this much of the budget is used, so that the next insert need not spill again.
 const LOW_WATER: f64 = 0.95;
-
-/// At most so many dirty values are published together to make room.
-const BATCH: usize = 256;
 
 /// Bytes that are counted as used for a value on its way in.
 #[must_use]
@@ -83,12 +81,14 @@ impl Store {
     fn spill_dirty<'a>(&'a self, mut state: Locked<'a>) -> Result<()> {
         let target = (state.residents.budget as f64 * LOW_WATER) as u64;
         let mut excess = state.residents.used().saturating_sub(target);
+        let mut batch = Batch::new(self);
         let mut locks = Vec::new();
-        while locks.len() < BATCH && excess > 0 {
+        while !batch.is_full() && excess > 0 {
             let Some(victim) = state.residents.victim(|key| state.busy.contains_key(key)) else { break };
             let size = state.residents.get(&victim.key).map_or(0, |resident| resident.size);
             // The victim is not busy, so its lock is free.
             let Some(lock) = self.try_lock_key_in(&mut state, &victim.key) else { break };
+            batch.add(size);
             locks.push(lock);
             excess = excess.saturating_sub(size);
         }

@@ -1,5 +1,6 @@
 //! The catalog: one row a key, in SQLite. A committed row is what makes a value published.
 
+mod generation;
 mod row;
 mod schema;
 mod state;
@@ -13,6 +14,8 @@ use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior, params};
 
+use self::generation::Generations;
+pub(crate) use self::generation::OwnCommit;
 pub(crate) use self::row::Row;
 use self::row::{COLUMNS, hash, mirror};
 use self::state::State;
@@ -25,6 +28,12 @@ use crate::key::Key;
 /// Another process may hold the write lock for so long before a call gives up.
 pub(super) const BUSY_TIMEOUT: Duration = if cfg!(test) { Duration::from_secs(1) } else { Duration::from_secs(30) };
 
+/// What the writer remembers of the database: keys are spread over its indexes, so a batch of them touches many pages.
+const WRITER_CACHE_KIB: i64 = 16 << 10;
+
+/// Pages of 4 KiB in the log before it is brought into the database, which takes two syncs.
+const LOG_PAGES: i64 = 2000;
+
 /// Two connections: a reader never waits for this process's writer.
 pub(crate) struct Catalog {
     path: PathBuf,
@@ -32,6 +41,7 @@ pub(crate) struct Catalog {
     reader: Mutex<Connection>,
     /// Of the reader's connection, which is closed only when the catalog is dropped.
     wal_index: Option<WalIndex>,
+    generations: Generations,
 }
 
 impl Catalog {
@@ -58,12 +68,19 @@ impl Catalog {
 
     fn finish(path: &Path, durable: bool, writer: Connection) -> Result<Self> {
         schema::check(&writer)?;
+        writer.pragma_update(None, "cache_size", -WRITER_CACHE_KIB).map_err(sql_error)?;
         let reader = connect(path, durable)?;
         // SQLite opens its log at the first read.
         reader.query_row("SELECT count(*) FROM entries WHERE version < 0", [], |_| Ok(())).map_err(sql_error)?;
         // SAFETY: the connection lives as long as the catalog, and nobody else has the index.
         let wal_index = unsafe { WalIndex::of(&reader) };
-        Ok(Self { path: path.to_owned(), writer: Mutex::new(writer), reader: Mutex::new(reader), wal_index })
+        Ok(Self {
+            path: path.to_owned(),
+            writer: Mutex::new(writer),
+            reader: Mutex::new(reader),
+            wal_index,
+            generations: Generations::default(),
+        })
     }
 
     /// Reads in one snapshot.
@@ -92,11 +109,6 @@ impl Catalog {
     fn writer(&self) -> MutexGuard<'_, Connection> {
         // A panic while writing has rolled its transaction back.
         self.writer.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// A number that differs after every commit of any process, if that can be told without a query.
-    pub(crate) fn stamp(&self) -> Option<u128> {
-        self.wal_index.as_ref().map(WalIndex::stamp)
     }
 
     /// The row of a key, with the bytes of a small value.
@@ -230,6 +242,7 @@ fn connect(path: &Path, durable: bool) -> Result<Connection> {
         connection.pragma_update(None, "cell_size_check", true)?;
         connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.pragma_update(None, "synchronous", if durable { "NORMAL" } else { "OFF" })?;
+        connection.pragma_update(None, "wal_autocheckpoint", LOG_PAGES)?;
         connection.set_prepared_statement_cache_capacity(32);
         Ok(connection)
     };

@@ -47,6 +47,13 @@ impl WalIndex {
         (mapped == ffi::SQLITE_OK && !region.is_null()).then_some(Self(region.cast::<AtomicU32>().cast_const()))
     }
 
+    /// Whether one commit, and no other, lies between two stamps.
+    pub(super) fn follows(before: u128, after: u128) -> bool {
+        // The first word counts commits.
+        let commits = |stamp: u128| (stamp >> 96) as u32;
+        commits(after) == commits(before).wrapping_add(1)
+    }
+
     /// A number that is another one after each commit. One that is read while another process writes the header may be
     /// like neither; it differs from both.
     pub(super) fn stamp(&self) -> u128 {
@@ -78,8 +85,10 @@ mod tests {
         let index = unsafe { WalIndex::of(&reader) }.expect("the database is in WAL mode");
         let mut seen = std::collections::HashSet::from([index.stamp()]);
         for i in 1..=2000 {
+            let before = index.stamp();
             writer.execute("INSERT INTO t VALUES (1)", []).unwrap();
             assert!(seen.insert(index.stamp()), "commit {i}");
+            assert!(WalIndex::follows(before, index.stamp()), "commit {i}");
             assert!(i % 500 != 0 || count() == i);
         }
         writer.pragma_query(None, "wal_checkpoint", |_| Ok(())).unwrap();

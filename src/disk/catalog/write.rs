@@ -7,7 +7,8 @@ use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 
 use super::row::{COLUMNS, hash};
 use super::state::State;
-use super::{BUSY_TIMEOUT, Catalog, Row, sql_error};
+use super::wal_index::WalIndex;
+use super::{BUSY_TIMEOUT, Catalog, OwnCommit, Row, sql_error};
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::Key;
 
@@ -63,13 +64,23 @@ impl Catalog {
         &self,
         durable: bool,
         full: bool,
+        own: Option<&mut OwnCommit<'_>>,
         work: impl FnOnce(&mut Transaction<'_>) -> Result<T>,
     ) -> Result<(T, Garbage)> {
         let mut writer = self.writer();
         if full {
             writer.pragma_update(None, "synchronous", "FULL").map_err(sql_error)?;
         }
-        let result = run(&mut writer, durable, work);
+        let stamp = || self.wal_index.as_ref().map(WalIndex::stamp);
+        let mut before = None;
+        let result = run(&mut writer, durable, |transaction| {
+            // Nobody else commits until this transaction has ended.
+            before = stamp();
+            work(transaction)
+        });
+        if let (Some(own), Ok(_)) = (own, &result) {
+            own.made(before.zip(stamp()));
+        }
         if full {
             // A level that stays too high is slow and safe.
             let _ = writer.pragma_update(None, "synchronous", "NORMAL");
