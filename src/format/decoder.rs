@@ -3,7 +3,8 @@
 #[cfg(feature = "ndarray")]
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::thread;
 
 #[cfg(feature = "ndarray")]
 use memmap2::{Mmap, MmapOptions};
@@ -14,7 +15,7 @@ use crate::disk::{StorageFile, read_exact_at};
 use crate::error::{Error, Result};
 
 /// Bytes that are read at offsets.
-pub(crate) trait ReadAt {
+pub(crate) trait ReadAt: Sync {
     fn len(&self) -> u64;
     fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()>;
 
@@ -24,6 +25,35 @@ pub(crate) trait ReadAt {
         self.read_exact_at(&mut buf[..n], offset)?;
         Ok(n)
     }
+}
+
+/// A thread has at least so much to do.
+const SHARE: usize = 2 << 20;
+
+/// Calls `fill(start, part)` for parts of `buf` that begin at multiples of `unit`, on as many threads as pay.
+pub(crate) fn in_parallel(
+    buf: &mut [u8],
+    unit: usize,
+    fill: &(dyn Fn(usize, &mut [u8]) -> io::Result<()> + Sync),
+) -> io::Result<()> {
+    /// Asking the system takes longer than a thread.
+    static CORES: LazyLock<usize> = LazyLock::new(|| thread::available_parallelism().map_or(1, usize::from));
+    let threads = (buf.len() / SHARE).clamp(1, *CORES);
+    let share = buf.len().div_ceil(threads).next_multiple_of(unit);
+    if threads == 1 {
+        return fill(0, buf);
+    }
+    thread::scope(|scope| {
+        let mut parts = buf.chunks_mut(share).enumerate();
+        let own = parts.next();
+        let others: Vec<_> = parts.map(|(n, part)| scope.spawn(move || fill(n * share, part))).collect();
+        let done = own.map_or(Ok(()), |(_, part)| fill(0, part));
+        // A panic goes on in this thread, as if there were no others.
+        let join = |other: thread::ScopedJoinHandle<'_, io::Result<()>>| {
+            other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        };
+        others.into_iter().map(join).fold(done, io::Result::and)
+    })
 }
 
 impl ReadAt for Vec<u8> {
@@ -107,6 +137,14 @@ impl Payload {
         }
     }
 
+    /// Fills `buf`, which is some whole blocks, and verifies them; many of them with several threads.
+    fn read_blocks(&self, first: u64, buf: &mut [u8]) -> io::Result<()> {
+        in_parallel(buf, BLOCK, &|start, part| {
+            let first = first + (start / BLOCK) as u64;
+            (first..).zip(part.chunks_mut(BLOCK)).try_for_each(|(index, block)| self.read_block(index, block))
+        })
+    }
+
     /// Fills `buf`, which is exactly one block, and verifies it.
     fn read_block(&self, index: u64, buf: &mut [u8]) -> io::Result<()> {
         let offset = index * BLOCK as u64;
@@ -174,6 +212,14 @@ impl ReadAt for Payload {
         }
         while !buf.is_empty() {
             let index = offset / BLOCK as u64;
+            let whole = buf.len() - buf.len() % BLOCK;
+            if offset.is_multiple_of(BLOCK as u64) && whole > 0 {
+                let (now, rest) = buf.split_at_mut(whole);
+                self.read_blocks(index, now)?;
+                offset += whole as u64;
+                buf = rest;
+                continue;
+            }
             let start = index * BLOCK as u64;
             let block_len = (self.len - start).min(BLOCK as u64) as usize;
             let skip = (offset - start) as usize;

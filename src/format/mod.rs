@@ -19,6 +19,8 @@ use std::fmt;
 use std::str::FromStr;
 
 pub use self::decoder::Decoder;
+#[cfg(feature = "blosc")]
+pub(crate) use self::decoder::in_parallel;
 pub(crate) use self::decoder::{Payload, ReadAt};
 pub use self::encoder::Encoder;
 pub(crate) use self::encoder::{Body, TemporaryFile, checksum};

@@ -1,10 +1,10 @@
 //! Reading frames, hostile ones too.
 
-use std::cell::RefCell;
 use std::io::{Error, ErrorKind, Result};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::super::ReadAt;
 use super::super::blosc::{self, Decompressor, Fill, invalid, unsupported};
+use super::super::{ReadAt, in_parallel};
 use super::{FIXED, Layout, MAX_HEADER, READ_NDIM, too_large, zeroed};
 
 /// Takes a header apart; each step fails at the end of the bytes.
@@ -192,22 +192,17 @@ impl Header {
         if dst.len() != self.layout.bytes {
             return Err(Error::new(ErrorKind::InvalidInput, "a buffer of another size than the array"));
         }
+        if self.layout.split.is_some() {
+            // Each thread looks for the chunks of its share; a chunk may begin in one and end in the next.
+            return in_parallel(dst, self.layout.chunk_bytes, &|start, share| {
+                self.unpacked(source)?.read_exact_at(share, start as u64)
+            });
+        }
         let mut chunks = Chunks::new(self, source)?;
-        let mut data = Vec::new();
+        let mut data = zeroed(self.layout.chunk_bytes)?;
         for n in 0..self.layout.chunks {
-            let run = self.layout.split.map(|axis| self.layout.run(axis, n));
-            if let Some((offset, len)) = run.filter(|&(_, len)| len == self.layout.chunk_bytes) {
-                chunks.decode(n, &mut dst[offset..offset + len])?;
-                continue;
-            }
-            if data.is_empty() {
-                data = zeroed(self.layout.chunk_bytes)?;
-            }
             chunks.decode(n, &mut data)?;
-            match run {
-                Some((offset, len)) => dst[offset..offset + len].copy_from_slice(&data[..len]),
-                None => self.layout.scatter(n, &data, dst),
-            }
+            self.layout.scatter(n, &data, dst);
         }
         Ok(())
     }
@@ -236,7 +231,7 @@ impl Header {
 }
 
 /// The array's bytes in C order, unpacked as they are asked for. The chunk that was unpacked last is kept.
-pub(crate) struct Unpacked<'a>(RefCell<Last<'a>>);
+pub(crate) struct Unpacked<'a>(Mutex<Last<'a>>);
 
 struct Last<'a> {
     chunks: Chunks<'a>,
@@ -249,13 +244,20 @@ struct Last<'a> {
 impl Header {
     pub(crate) fn unpacked<'a>(&'a self, source: &'a dyn ReadAt) -> Result<Unpacked<'a>> {
         let chunks = Chunks::new(self, source)?;
-        Ok(Unpacked(RefCell::new(Last { chunks, offset: 0, len: 0, data: Vec::new() })))
+        Ok(Unpacked(Mutex::new(Last { chunks, offset: 0, len: 0, data: Vec::new() })))
+    }
+}
+
+impl<'a> Unpacked<'a> {
+    fn last(&self) -> MutexGuard<'_, Last<'a>> {
+        // What a panic left behind is looked at no more.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl ReadAt for Unpacked<'_> {
     fn len(&self) -> u64 {
-        self.0.borrow().chunks.header.bytes() as u64
+        self.last().chunks.header.bytes() as u64
     }
 
     fn read_exact_at(&self, mut buf: &mut [u8], offset: u64) -> Result<()> {
@@ -263,7 +265,7 @@ impl ReadAt for Unpacked<'_> {
         if end.is_none_or(|end| end > self.len()) {
             return Err(ErrorKind::UnexpectedEof.into());
         }
-        let mut last = self.0.borrow_mut();
+        let mut last = self.last();
         // Within the array, whose length is a `usize`.
         let mut at = offset as usize;
         while !buf.is_empty() {
