@@ -89,7 +89,7 @@ impl Chest {
         let plan = |input: &mut Decoder, _whole| {
             let layout = npy::read_layout(input)?;
             let slice = Slice::new(&layout.shape, elements)?;
-            Ok(((slice.len() * size_of::<A>()) as u64, (layout, slice)))
+            Ok(((slice.len() * size_of::<A>()) as u64 + layout.scratch(), (layout, slice)))
         };
         let read = |input: &mut Decoder, (layout, slice)| read_slice::<A, I, O>(input, &layout, slice);
         let opened = store.open_published::<Array<A, I>>(&key)?.ok_or_else(|| not_found(&key))?;

@@ -95,7 +95,7 @@ impl Chest {
 
     /// Starts a frame that is written in record batches.
     ///
-    /// Memory: a row group (16 MiB) and 4 MiB. Nobody sees the frame before [`finish`](FrameWriter::finish); a writer that
+    /// Memory: a row group (16 MiB), 4 MiB, and the batch written last. Nobody sees the frame before [`finish`](FrameWriter::finish); a writer that
     /// is dropped before leaves nothing behind, and until then the key keeps what it has.
     ///
     /// # Errors
@@ -169,7 +169,8 @@ impl<A: Element> ArrayWriter<A> {
     /// Publishes the array, in place of what the key had.
     ///
     /// # Errors
-    /// Those of writing and publishing; then the key keeps what it has.
+    /// Those of writing and publishing; then the key keeps what it has. And those of making it durable, with
+    /// [`Durability::Immediate`](crate::Durability): then the array is published.
     pub fn finish(mut self) -> Result<()> {
         self.target.check()?;
         let header = npy::header(A::DTYPE, false, &self.shape, self.header);
@@ -222,7 +223,8 @@ impl FrameWriter {
     /// Publishes the frame, in place of what the key had.
     ///
     /// # Errors
-    /// Those of writing and publishing; then the key keeps what it has.
+    /// Those of writing and publishing; then the key keeps what it has. And those of making it durable, with
+    /// [`Durability::Immediate`](crate::Durability): then the frame is published.
     pub fn finish(self) -> Result<()> {
         self.target.check()?;
         let (out, format, bytes) = self.pieces.finish().map_err(|error| self.target.place.name(error))?;

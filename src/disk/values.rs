@@ -1,5 +1,6 @@
 //! Values in the directory: written under a temporary name, published, read, removed.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
@@ -8,10 +9,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde_json::Value as Json;
 
 use super::catalog::{Excess, OwnCommit, Row};
-use super::storage::retry;
+use super::storage::{StorageFile, read_exact_at, retry};
 use super::{CATALOG, Disk, LOCKS, TMP, VALUES, label};
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::{Body, Decoder, Encoder, Format, Payload, TemporaryFile};
+use crate::format::{self, Body, Decoder, Encoder, Format, Payload, ReadAt, TemporaryFile};
 use crate::key::Key;
 use crate::value::{Kind, Stored};
 
@@ -41,6 +42,22 @@ impl NewPlace {
     /// Adds the key and the file to an error.
     pub(crate) fn name(&self, error: Error) -> Error {
         error.with_key(&self.key).with_path(&self.temporary)
+    }
+}
+
+/// A file that was just written, so that nobody need verify it.
+struct Written<'a> {
+    file: &'a dyn StorageFile,
+    len: u64,
+}
+
+impl ReadAt for Written<'_> {
+    fn len(&self) -> u64 {
+        self.len
+    }
+
+    fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
+        read_exact_at(self.file, buf, offset)
     }
 }
 
@@ -101,6 +118,7 @@ impl Disk {
             file: None,
             inline: None,
         };
+        self.check_written(&row, &encoded.body).map_err(|error| place.name(error))?;
         let file = match encoded.body {
             Body::Inline(bytes) => {
                 row.inline = Some(bytes);
@@ -114,6 +132,17 @@ impl Disk {
             }
         };
         Ok(Draft { row, file })
+    }
+
+    /// Refuses what our own reader would refuse; then the value is still in memory.
+    fn check_written(&self, row: &Row, body: &Body) -> Result<()> {
+        match body {
+            Body::Inline(bytes) => format::check_written(row.kind, &row.stored_name, &row.format, bytes, row.bytes),
+            Body::File(file) => {
+                let written = Written { file: &*file.file, len: row.payload };
+                format::check_written(row.kind, &row.stored_name, &row.format, &written, row.bytes)
+            }
+        }
     }
 
     /// The unique part of a new file's name, and the path that it is written under.
@@ -174,7 +203,13 @@ impl Disk {
 
     #[cfg(feature = "ndarray")]
     pub(crate) fn note_verified(&self, version: i64) {
-        self.verified.lock().unwrap_or_else(PoisonError::into_inner).insert(version);
+        /// More are forgotten, which costs another look at each.
+        const MANY: usize = 100_000;
+        let mut verified = self.verified.lock().unwrap_or_else(PoisonError::into_inner);
+        if verified.len() == MANY {
+            verified.clear();
+        }
+        verified.insert(version);
     }
 
     /// Names one of the values that an error concerns, and its file.

@@ -25,6 +25,9 @@ pub(crate) use self::decoder::{Payload, ReadAt};
 pub use self::encoder::Encoder;
 pub(crate) use self::encoder::{Body, TemporaryFile, checksum};
 use crate::error::{Error, Result};
+use crate::value::Kind;
+#[cfg(any(feature = "arrow", feature = "polars"))]
+use crate::value::Selection;
 
 /// Bytes that share one checksum; reading a part of a file verifies only the blocks that it touches.
 pub(crate) const BLOCK: usize = 1 << 20;
@@ -43,6 +46,28 @@ pub(crate) fn read_frame<T>(read: impl FnOnce() -> Result<T>) -> Result<T> {
     std::panic::catch_unwind(std::panic::AssertUnwindSafe(read))
         .unwrap_or_else(|_| Err(Error::unsupported("the library that reads frames panics at this one")))
 }
+
+/// Refuses a frame that was written in a form that its own reader takes for an attack.
+pub(crate) fn check_written(
+    kind: Kind,
+    stored_name: &str,
+    format: &str,
+    written: &dyn ReadAt,
+    size: u64,
+) -> Result<()> {
+    #[cfg(any(feature = "arrow", feature = "polars"))]
+    if kind == Kind::Frame && stored_name == FRAME && format == "parquet" {
+        return parquet::check(written, size, &Selection::default()).map(|_| ()).map_err(|error| {
+            Error::unsupported("the frame could not be read back; store it in parts").with_source(error)
+        });
+    }
+    let _ = (kind, stored_name, format, written, size);
+    Ok(())
+}
+
+/// The stored name of every frame: any can be read as any type of frame.
+#[cfg(any(feature = "arrow", feature = "polars"))]
+pub(crate) const FRAME: &str = "Frame";
 
 /// The name of a file format, and the ending that its files get.
 ///

@@ -60,6 +60,15 @@ impl Layout {
         }
     }
 
+    /// What reading a part takes besides the part.
+    pub(crate) fn scratch(&self) -> u64 {
+        match &self.place {
+            Place::Npy(_) => 0,
+            #[cfg(feature = "blosc")]
+            Place::Blosc(header) => header.scratch(),
+        }
+    }
+
     /// Turns round what was read, if it is of the other byte order.
     pub(crate) fn to_native(&self, bytes: &mut [u8]) {
         if self.swapped {

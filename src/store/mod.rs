@@ -18,6 +18,7 @@ use std::sync::{Arc, PoisonError};
 use self::key_lock::{KeyLock, Work};
 use self::locked::Locked;
 use self::open::{Opened, decode_buffer};
+use self::publish::Published;
 use crate::builder::Durability;
 use crate::disk::Disk;
 use crate::error::{Error, ErrorKind, Result};
@@ -210,13 +211,13 @@ impl Store {
             room.end(&mut state);
         }
         match published {
-            Ok((versions, commit)) => {
+            Ok(Published { versions, commit, synced }) => {
                 state.counts.published += 1;
                 let generation = commit.known();
                 // A value that another thread inserted meanwhile is the newer one.
                 let after = state.residents.get(key).map(|resident| resident.edition);
                 if after.is_some() && after != before {
-                    return Ok(());
+                    return synced;
                 }
                 state.residents.remove(key);
                 state.residents.release(key);
@@ -230,7 +231,7 @@ impl Store {
                     }
                     _ => {}
                 }
-                Ok(())
+                synced
             }
             Err(error) => {
                 state.counts.write_errors += 1;

@@ -40,6 +40,15 @@ impl Batch {
     }
 }
 
+/// Values that were published, whether they are durable or not.
+pub(super) struct Published<'a> {
+    pub(super) versions: Vec<i64>,
+    /// Ends when memory knows of them.
+    pub(super) commit: OwnCommit<'a>,
+    /// What became of making them durable, where that is wanted at once.
+    pub(super) synced: Result<()>,
+}
+
 /// The background writer waits for so many values to come together, but not long.
 const MANY: usize = 512;
 
@@ -104,12 +113,13 @@ impl Store {
         let published = if drafts.is_empty() { Ok(None) } else { self.publish_drafts(drafts).map(Some) };
         let mut state = self.state();
         match published {
-            Ok(Some((versions, commit))) => {
+            Ok(Some(Published { versions, commit, synced })) => {
                 state.counts.published += versions.len() as u64;
                 let generation = commit.known();
                 for ((key, edition), version) in editions.into_iter().zip(versions) {
                     state.residents.mark_clean(&key, edition, version, generation);
                 }
+                failure = failure.or(synced.err());
             }
             Ok(None) => {}
             Err(error) => {
@@ -124,23 +134,21 @@ impl Store {
     #[cfg(any(feature = "arrow", feature = "ndarray"))]
     pub(crate) fn publish_written(&self, key: &Key, draft: Draft) -> Result<()> {
         let lock = self.lock_to_change(key)?;
-        let (_, commit) = self.publish_drafts(vec![draft])?;
+        let Published { commit, synced, .. } = self.publish_drafts(vec![draft])?;
         let mut state = self.state();
         state.counts.published += 1;
         state.residents.remove(lock.key());
         state.residents.release(lock.key());
         commit.known();
-        Ok(())
+        synced
     }
 
     /// Publishes drafts, and makes them durable where that is wanted at once.
-    pub(super) fn publish_drafts(&self, drafts: Vec<Draft>) -> Result<(Vec<i64>, OwnCommit<'_>)> {
-        let published = self.disk.publish(drafts)?;
+    pub(super) fn publish_drafts(&self, drafts: Vec<Draft>) -> Result<Published<'_>> {
+        let (versions, commit) = self.disk.publish(drafts)?;
         self.note_unsynced();
-        if self.durability == Durability::Immediate {
-            self.sync()?;
-        }
-        Ok(published)
+        let synced = if self.durability == Durability::Immediate { self.sync() } else { Ok(()) };
+        Ok(Published { versions, commit, synced })
     }
 
     /// The background writer syncs in time.

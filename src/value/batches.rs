@@ -5,14 +5,11 @@ use std::collections::HashSet;
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Decimal32Type, Decimal64Type, Decimal128Type, Decimal256Type};
 use arrow_array::{Array, RecordBatch, make_array};
-use arrow_data::ArrayData;
 use arrow_schema::{ArrowError, DataType, SchemaRef};
 
 use super::{Kind, Partial, Parts, Selection, Value};
 use crate::error::{Error, Result};
-use crate::format::{Decoder, Encoder, Format, parquet::arrow as format, read_frame};
-
-const STORED_NAME: &str = "Frame";
+use crate::format::{Decoder, Encoder, FRAME, Format, parquet::arrow as format, read_frame};
 
 impl Value for RecordBatch {
     const KIND: Kind = Kind::Frame;
@@ -22,11 +19,11 @@ impl Value for RecordBatch {
     }
 
     fn stored_name(&self) -> String {
-        STORED_NAME.to_owned()
+        FRAME.to_owned()
     }
 
     fn reads(stored_name: &str) -> bool {
-        stored_name == STORED_NAME
+        stored_name == FRAME
     }
 
     fn size(&self) -> usize {
@@ -80,11 +77,11 @@ impl Value for Vec<RecordBatch> {
     }
 
     fn stored_name(&self) -> String {
-        STORED_NAME.to_owned()
+        FRAME.to_owned()
     }
 
     fn reads(stored_name: &str) -> bool {
-        stored_name == STORED_NAME
+        stored_name == FRAME
     }
 
     fn size(&self) -> usize {
@@ -221,22 +218,11 @@ fn check_decimals(array: &dyn Array) -> Result<(), ArrowError> {
 
 /// The memory of all buffers, each counted once, however many columns and batches share it.
 fn buffers(batches: &[RecordBatch]) -> usize {
-    let mut seen = HashSet::new();
-    let mut total = 0;
+    let (mut seen, mut total) = (HashSet::new(), 0);
     for column in batches.iter().flat_map(RecordBatch::columns) {
-        add(&column.to_data(), &mut seen, &mut total);
+        format::add_buffers(&column.to_data(), &mut seen, &mut total);
     }
     total
-}
-
-fn add(data: &ArrayData, seen: &mut HashSet<usize>, total: &mut usize) {
-    let nulls = data.nulls().map(|nulls| nulls.buffer());
-    for buffer in data.buffers().iter().chain(nulls) {
-        if seen.insert(buffer.data_ptr().as_ptr() as usize) {
-            *total += buffer.capacity();
-        }
-    }
-    data.child_data().iter().for_each(|child| add(child, seen, total));
 }
 
 #[cfg(test)]

@@ -25,10 +25,7 @@ use serde_json::json;
 use super::{Kind, Partial, Parts, Selection, Value};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::parquet::{self, Part};
-use crate::format::{Compression, Decoder, Encoder, Format, Payload, ROW_GROUP_BYTES, ReadAt, read_frame};
-
-/// Any frame can be read as any type of frame: the file is the same.
-pub(super) const STORED_NAME: &str = "Frame";
+use crate::format::{Compression, Decoder, Encoder, FRAME, Format, Payload, ROW_GROUP_BYTES, ReadAt, read_frame};
 
 impl Value for DataFrame {
     const KIND: Kind = Kind::Frame;
@@ -38,11 +35,11 @@ impl Value for DataFrame {
     }
 
     fn stored_name(&self) -> String {
-        STORED_NAME.to_owned()
+        FRAME.to_owned()
     }
 
     fn reads(stored_name: &str) -> bool {
-        stored_name == STORED_NAME
+        stored_name == FRAME
     }
 
     fn size(&self) -> usize {

@@ -47,7 +47,8 @@ impl OwnCommit<'_> {
     pub(crate) fn known(self) -> Option<u64> {
         let (before, after) = self.stamps?;
         let mut current = self.catalog.generations.current.lock().unwrap_or_else(PoisonError::into_inner);
-        let goes_on = current.stamp == before && WalIndex::follows(before, after);
+        // What changed nothing was no commit.
+        let goes_on = current.stamp == before && (before == after || WalIndex::follows(before, after));
         current.number += u64::from(!goes_on);
         current.stamp = after;
         goes_on.then_some(current.number)

@@ -1,11 +1,12 @@
 //! Arrow record batches as Parquet, written and read as a stream.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::io::{self, Read};
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 
 use arrow_array::{Array, ArrayRef, RecordBatch, RecordBatchOptions};
+use arrow_data::ArrayData;
 use arrow_schema::{ArrowError, SchemaRef};
 use bytes::Bytes;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
@@ -63,22 +64,31 @@ pub(crate) struct Pieces {
     rows: usize,
     /// What the rows take in memory.
     bytes: usize,
+    /// Held, so that a batch of the same buffers, another slice of them perhaps, can be told from one of new buffers.
+    last: RecordBatch,
 }
 
 impl Pieces {
     pub(crate) fn new(schema: SchemaRef, out: Encoder) -> Result<Self> {
         let properties = properties(out.compression(), GROUP_ROWS);
         let writer = ArrowWriter::try_new(out, schema.clone(), Some(properties)).map_err(cannot_write)?;
-        Ok(Self { writer, schema, rows: 0, bytes: 0 })
+        let last = RecordBatch::new_empty(schema.clone());
+        Ok(Self { writer, schema, rows: 0, bytes: 0, last })
     }
 
     /// Adds rows. Memory is taken for one row group.
     pub(crate) fn write(&mut self, batch: &RecordBatch) -> Result<()> {
+        let mut seen = HashSet::new();
+        for column in self.last.columns() {
+            add_buffers(&column.to_data(), &mut seen, &mut 0);
+        }
+        for column in batch.columns() {
+            add_buffers(&column.to_data(), &mut seen, &mut self.bytes);
+        }
+        self.last = batch.clone();
+        self.rows += batch.num_rows();
         for start in (0..batch.num_rows()).step_by(PIECE_ROWS) {
             let piece = batch.slice(start, PIECE_ROWS.min(batch.num_rows() - start));
-            let sizes = piece.columns().iter().map(|column| column.to_data().get_slice_memory_size().unwrap_or(0));
-            self.bytes += sizes.sum::<usize>();
-            self.rows += piece.num_rows();
             self.writer.write(&piece).map_err(cannot_write)?;
             if self.writer.memory_size() >= ROW_GROUP_BYTES {
                 self.writer.flush().map_err(cannot_write)?;
@@ -134,7 +144,9 @@ pub(crate) struct Batches {
     rows: usize,
     /// Where the columns are in what is read, which has them in the order of the file and each once.
     order: Vec<usize>,
-    memory: u64,
+    /// What the batches take, and the buffers that were counted.
+    memory: usize,
+    seen: HashSet<usize>,
     justified: Justified,
 }
 
@@ -158,8 +170,10 @@ impl Iterator for Batches {
 
 impl Batches {
     fn take(&mut self, batch: &RecordBatch) -> Result<RecordBatch> {
-        self.memory += batch.get_array_memory_size() as u64;
-        if !self.justified.allows(self.memory) {
+        for column in batch.columns() {
+            add_buffers(&column.to_data(), &mut self.seen, &mut self.memory);
+        }
+        if !self.justified.allows(self.memory as u64) {
             return Err(Error::damaged("the values are more than the bytes of the frame account for"));
         }
         // The reader's batches lack the schema's metadata.
@@ -189,7 +203,15 @@ pub(crate) fn batches(input: &mut Decoder, selection: &Selection) -> Result<Batc
         // A file without columns has no rows of its own.
         let rows = input.fact("rows").and_then(serde_json::Value::as_u64).unwrap_or(0);
         let rows = selection.rows_of(rows as usize).len();
-        return Ok(Batches { schema, reader: None, rows, order: Vec::new(), memory: 0, justified });
+        return Ok(Batches {
+            schema,
+            reader: None,
+            rows,
+            order: Vec::new(),
+            memory: 0,
+            seen: HashSet::new(),
+            justified,
+        });
     }
     let mut mask = ProjectionMask::all();
     let mut order: Vec<usize> = (0..schema.fields().len()).collect();
@@ -208,7 +230,7 @@ pub(crate) fn batches(input: &mut Decoder, selection: &Selection) -> Result<Batc
         .with_batch_size(rows)
         .build()
         .map_err(damaged)?;
-    Ok(Batches { schema, reader: Some(reader), rows: 0, order, memory: 0, justified })
+    Ok(Batches { schema, reader: Some(reader), rows: 0, order, memory: 0, seen: HashSet::new(), justified })
 }
 
 fn damaged(error: ParquetError) -> Error {
@@ -222,6 +244,17 @@ fn damaged(error: ParquetError) -> Error {
         }
         _ => parquet_error("cannot read the frame", ErrorKind::Damaged, error),
     }
+}
+
+/// Adds up the memory of buffers, each once, however many columns and batches share it.
+pub(crate) fn add_buffers(data: &ArrayData, seen: &mut HashSet<usize>, total: &mut usize) {
+    let nulls = data.nulls().map(|nulls| nulls.buffer());
+    for buffer in data.buffers().iter().chain(nulls) {
+        if seen.insert(buffer.data_ptr().as_ptr() as usize) {
+            *total += buffer.capacity();
+        }
+    }
+    data.child_data().iter().for_each(|child| add_buffers(child, seen, total));
 }
 
 fn with_schema(schema: &SchemaRef, columns: Vec<ArrayRef>, rows: usize) -> Result<RecordBatch> {

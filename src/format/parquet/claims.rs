@@ -124,7 +124,7 @@ struct Claims {
 fn add_up(source: &dyn ReadAt, footer: &Footer, part: &mut Part) -> io::Result<Claims> {
     let mut claims = Claims::default();
     let mut dictionaries = vec![0; footer.leaves.len()];
-    let (mut rows, mut values) = (0_u64, 0_u64);
+    let (mut rows, mut values, mut stored) = (0_u64, 0_u64, 0_u64);
     for group in part.groups.iter().map(|&group| &footer.groups[group]) {
         // Looked at before: it is not negative.
         let height = group.rows as u64;
@@ -137,6 +137,11 @@ fn add_up(source: &dyn ReadAt, footer: &Footer, part: &mut Part) -> io::Result<C
                 continue;
             }
             let range = range(source, chunk)?;
+            stored += range.end - range.start;
+            // Otherwise pages would be read again and again.
+            if stored > source.len() {
+                return Err(invalid("its columns overlap"));
+            }
             let pages = walk(source, range.clone(), chunk, leaf)?;
             if leaf.is_flat && pages.values != height || pages.values < height {
                 return Err(invalid("a column has not the values that its row group needs"));
@@ -183,6 +188,12 @@ fn walk(source: &dyn ReadAt, range: Range<u64>, chunk: &Chunk, leaf: &Leaf) -> i
         if expanded > (stored + 1) * RATIO {
             return Err(invalid("a page cannot be as long as it says"));
         }
+        if !ENCODINGS.contains(&header.encoding) {
+            return Err(io::Error::new(
+                io::ErrorKind::Unsupported,
+                "a page of an encoding that frames are not written in",
+            ));
+        }
         let values = header.values().ok_or_else(|| invalid("a page has no sensible number of values"))?;
         match header.page {
             DICTIONARY => pages.dictionary = pages.dictionary.max(expanded),
@@ -197,6 +208,10 @@ fn walk(source: &dyn ReadAt, range: Range<u64>, chunk: &Chunk, leaf: &Leaf) -> i
     }
 }
 
+/// Plain, in a dictionary (by its two names), and in runs: what frames are written in. With others a page could say how
+/// much memory is to be set aside in its values, where nobody looks before.
+const ENCODINGS: [i64; 4] = [0, 2, 3, 8];
+
 /// The kind of a page that holds the dictionary of its column.
 const DICTIONARY: i64 = 2;
 
@@ -206,6 +221,8 @@ struct Header {
     page: i64,
     expanded: i64,
     stored: i64,
+    /// How the values are encoded.
+    encoding: i64,
     /// The number of values, as told for each kind of page.
     counts: [Option<i64>; 4],
 }
@@ -228,6 +245,7 @@ fn read_header(source: &dyn ReadAt, at: u64, end: u64) -> io::Result<(Header, u6
             [1] => header.page = int,
             [2] => header.expanded = int,
             [3] => header.stored = int,
+            [5 | 7, 2] | [8, 4] => header.encoding = int,
             [5, 1] => header.counts[0] = Some(int),
             [7, 1] => header.counts[DICTIONARY as usize] = Some(int),
             [8, 1] => header.counts[3] = Some(int),

@@ -473,6 +473,48 @@ fn many_equal_values_come_back() {
 }
 
 #[test]
+fn a_dictionary_of_one_long_text_comes_back() {
+    let text = "ice ".repeat(250_000);
+    let values: ArrayRef = Arc::new(StringArray::from(vec![text]));
+    let column = DictionaryArray::<Int32Type>::new(Int32Array::from(vec![0; 200_000]), values);
+    let batch = RecordBatch::try_from_iter([("d", Arc::new(column) as ArrayRef)]).unwrap();
+    let dir = super::dir();
+    let chest = Chest::builder().budget(0).open(dir.path()).unwrap();
+    chest.insert("k", batch.clone()).unwrap();
+    let found = chest.get::<Vec<RecordBatch>>("k").unwrap();
+    assert_eq!(found.iter().map(RecordBatch::num_rows).sum::<usize>(), 200_000);
+    assert_eq!(found[0].slice(0, 10), batch.slice(0, 10));
+}
+
+/// What its own reader would take for an attack is not written: then it stays in memory.
+#[test]
+fn a_frame_that_could_not_be_read_back_stays_in_memory() {
+    let width = 60_000;
+    let mut random = fastrand::Rng::with_seed(3);
+    let mut lists = builder::ListBuilder::new(builder::FixedSizeListBuilder::new(builder::UInt8Builder::new(), width));
+    for images in [1, 39] {
+        for _ in 0..images {
+            (0..width).for_each(|_| lists.values().values().append_value(random.u8(..)));
+            lists.values().append(true);
+        }
+        lists.append(true);
+    }
+    let batch = RecordBatch::try_from_iter([("images", Arc::new(lists.finish()) as ArrayRef)]).unwrap();
+    let dir = super::dir();
+    let chest = Chest::builder().open(dir.path()).unwrap();
+    chest.insert("k", batch.clone()).unwrap();
+    if let Err(error) = chest.flush() {
+        assert_eq!((error.kind(), error.key()), (ErrorKind::Unsupported, Some(&"k".into())), "{error}");
+        assert_eq!(*chest.get::<RecordBatch>("k").unwrap(), batch);
+        chest.remove("k").unwrap();
+        return;
+    }
+    // There is memory enough for what it claims.
+    chest.set_budget(0).unwrap();
+    assert_eq!(*chest.get::<RecordBatch>("k").unwrap(), batch);
+}
+
+#[test]
 fn lists_that_are_no_frame_are_refused() {
     let chest = Chest::temporary().unwrap();
     let none = chest.insert("k", Vec::<RecordBatch>::new()).unwrap_err();

@@ -98,6 +98,9 @@ struct File {
     page: Vec<u8>,
     header: Vec<(u8, Thrift)>,
     arrow_schema: Option<String>,
+    encoding: i64,
+    /// Row groups, which all name the same page.
+    groups: i64,
     /// Fields of the footer that nobody knows.
     footer: Vec<(u8, Thrift)>,
 }
@@ -110,30 +113,35 @@ impl File {
         let mut page = (run.len() as u32).to_le_bytes().to_vec();
         page.extend(run);
         let schema = vec![group("root", 1), leaf("a")];
-        Self { schema, rows, page, header: Vec::new(), arrow_schema: None, footer: Vec::new() }
+        Self { schema, rows, page, header: Vec::new(), arrow_schema: None, encoding: 0, groups: 1, footer: Vec::new() }
     }
 
     fn bytes(self) -> Vec<u8> {
         let len = self.page.len() as i64;
-        let data = Struct(vec![(1, I32(self.rows)), (2, I32(0)), (3, I32(3)), (4, I32(3))]);
+        let data = Struct(vec![(1, I32(self.rows)), (2, I32(self.encoding)), (3, I32(3)), (4, I32(3))]);
         let mut header = vec![(1, I32(0)), (2, I32(len)), (3, I32(len)), (5, data)];
         header.extend(self.header);
         let mut out = b"PAR1".to_vec();
         out.extend(Struct(header).bytes());
         out.extend(self.page);
-        let column = Struct(vec![
-            (1, I32(2)),
-            (2, List(vec![I32(0), I32(3)])),
-            (3, List(vec![Text("a".to_owned())])),
-            (4, I32(0)),
-            (5, I64(self.rows)),
-            (6, I64(out.len() as i64 - 4)),
-            (7, I64(out.len() as i64 - 4)),
-            (9, I64(4)),
-        ]);
-        let chunk = Struct(vec![(2, I64(4)), (3, column)]);
-        let group = Struct(vec![(1, List(vec![chunk])), (2, I64(len)), (3, I64(self.rows))]);
-        let mut footer = vec![(1, I32(1)), (2, List(self.schema)), (3, I64(self.rows)), (4, List(vec![group]))];
+        let end = out.len() as i64;
+        let column = || {
+            Struct(vec![
+                (1, I32(2)),
+                (2, List(vec![I32(0), I32(3)])),
+                (3, List(vec![Text("a".to_owned())])),
+                (4, I32(0)),
+                (5, I64(self.rows)),
+                (6, I64(end - 4)),
+                (7, I64(end - 4)),
+                (9, I64(4)),
+            ])
+        };
+        let chunk = || Struct(vec![(2, I64(4)), (3, column())]);
+        let group = || Struct(vec![(1, List(vec![chunk()])), (2, I64(len)), (3, I64(self.rows))]);
+        let groups = (0..self.groups).map(|_| group()).collect();
+        let rows = self.rows * self.groups;
+        let mut footer = vec![(1, I32(1)), (2, List(self.schema)), (3, I64(rows)), (4, List(groups))];
         if let Some(schema) = self.arrow_schema {
             let pair = Struct(vec![(1, Text("ARROW:schema".to_owned())), (2, Text(schema))]);
             footer.push((5, List(vec![pair])));
@@ -194,6 +202,29 @@ fn a_group_has_the_children_that_follow() {
 #[test]
 fn nulls_are_claims_too() {
     assert_refused(File::new(i32::MAX.into()));
+}
+
+#[test]
+fn columns_do_not_overlap() {
+    let file = || {
+        let mut file = File::new(1);
+        file.page.resize(1 << 20, 0);
+        file
+    };
+    assert!(decode_in_time::<Vec<RecordBatch>>(file().bytes(), "parquet").is_ok());
+    assert_refused(File { groups: 50, ..file() });
+}
+
+/// Arrow sets memory aside for as many texts as the values of such pages say.
+#[test]
+fn encodings_that_frames_are_not_written_in_are_refused() {
+    for encoding in [4, 5, 6, 7, 9, 99, -1] {
+        let bytes = File { encoding, ..File::new(1) }.bytes();
+        let error = decode_in_time::<Vec<RecordBatch>>(bytes.clone(), "parquet").unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
+        let error = decode_in_time::<DataFrame>(bytes, "parquet").unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
+    }
 }
 
 #[test]
