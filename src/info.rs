@@ -1,5 +1,6 @@
 //! What is known of values and of the chest, without loading anything.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -48,14 +49,26 @@ impl Info {
     }
 
     pub(crate) fn of_all(store: &Store) -> Result<Vec<Self>> {
+        // Before the rows: what is published meanwhile is in one of the two at least.
+        let before = Self::of_all_dirty(&store.state());
         let rows = store.disk.catalog().rows()?;
         let state = store.state();
-        let dirty = |key: &Key| state.residents.get(key).is_some_and(|resident| resident.version.is_none());
-        let mut infos: Vec<_> =
-            rows.into_iter().filter(|row| !dirty(&row.key)).map(|row| Self::of_row(row, &state)).collect();
-        let dirty = state.residents.dirty_keys();
-        infos.extend(dirty.iter().filter_map(|key| Some(Self::of_dirty(key, state.residents.get(key)?))));
+        let dirty = Self::of_all_dirty(&state);
+        let mut known: HashSet<Key> = dirty.iter().map(|info| info.key.clone()).collect();
+        let mut infos = Vec::with_capacity(rows.len() + dirty.len());
+        for row in rows {
+            if known.insert(row.key.clone()) {
+                infos.push(Self::of_row(row, &state));
+            }
+        }
+        infos.extend(before.into_iter().filter(|info| !known.contains(&info.key)));
+        infos.extend(dirty);
         Ok(infos)
+    }
+
+    fn of_all_dirty(state: &State) -> Vec<Self> {
+        let keys = state.residents.dirty_keys();
+        keys.iter().filter_map(|key| Some(Self::of_dirty(key, state.residents.get(key)?))).collect()
     }
 
     fn of_dirty(key: &Key, resident: &Resident) -> Self {

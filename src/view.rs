@@ -32,7 +32,8 @@ enum Place<A, D: Dimension> {
 
 impl Chest {
     /// An array without a copy of it: the one in memory, if it is there; otherwise its file, mapped into memory, if it is
-    /// stored raw (NPY). One that is compressed, or small and in the catalog, is loaded as [`get`](Self::get) does.
+    /// stored raw (NPY). One that is compressed, or small and in the catalog, or of truth values, is loaded as
+    /// [`get`](Self::get) does.
     ///
     /// The pages of a mapped file belong to the system, which takes them back when it needs them: they do not count
     /// against the budget and are no residents, although the system's tools count those that were looked at as memory of
@@ -109,7 +110,7 @@ impl<A: Element, D: Dimension> Place<A, D> {
 }
 
 impl<A: Element, D: Dimension> StoredArray<A, D> {
-    /// The array. Costs nothing, except that truth values are looked at again.
+    /// The array. Costs nothing.
     pub fn view(&self) -> ArrayView<'_, A, D> {
         // `map` looked at the file as this does; it does not change.
         self.0.view().unwrap_or_else(|| unreachable!("a mapped file that was an array is one"))

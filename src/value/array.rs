@@ -33,7 +33,7 @@ pub(crate) mod private {
     pub trait Bytes: Sized {
         /// The elements' memory.
         fn bytes(elements: &[Self]) -> &[u8];
-        /// Memory as elements, if it lies right and each is a possible one.
+        /// Memory as elements, if it lies right and any bytes are such elements.
         fn cast(bytes: &[u8]) -> Option<&[Self]>;
         /// `len` elements from memory that `fill` writes, zeroed before.
         fn read(len: usize, fill: &mut dyn FnMut(&mut [u8]) -> io::Result<()>) -> io::Result<Vec<Self>>;
@@ -131,8 +131,9 @@ impl private::Bytes for bool {
         bytemuck::cast_slice(elements)
     }
 
-    fn cast(bytes: &[u8]) -> Option<&[Self]> {
-        bytemuck::checked::try_cast_slice(bytes).ok()
+    /// None: what lies in a file may become anything, and not every byte is a truth value.
+    fn cast(_bytes: &[u8]) -> Option<&[Self]> {
+        None
     }
 
     fn read(len: usize, fill: &mut dyn FnMut(&mut [u8]) -> io::Result<()>) -> io::Result<Vec<Self>> {
