@@ -94,12 +94,8 @@ class Blosc:
         return self.blosc2.open(str(self.directory / f"{i}.b2nd"))[:]
 
 
-class Diskcache:
-    def __init__(self, directory, _budget=None):
-        from diskcache import Cache
-
-        # By default it would remove what exceeds 1 GB.
-        self.cache = Cache(directory, eviction_policy="none", cull_limit=0)
+class Cached:
+    """What all caches with `set` and `get` have in common."""
 
     def put(self, i, array):
         self.cache.set(name(i), array)
@@ -109,6 +105,14 @@ class Diskcache:
 
     def close(self):
         self.cache.close()
+
+
+class Diskcache(Cached):
+    def __init__(self, directory, _budget=None):
+        from diskcache import Cache
+
+        # By default it would remove what exceeds 1 GB.
+        self.cache = Cache(directory, eviction_policy="none", cull_limit=0)
 
 
 made = {}
@@ -173,7 +177,7 @@ class Klepto:
         return self.remember(i)
 
 
-class Sciqlop:
+class Sciqlop(Cached):
     kind, serializer = "Cache", "PickleSerializer"
 
     def __init__(self, directory, _budget=None):
@@ -181,15 +185,6 @@ class Sciqlop:
 
         serializer = getattr(pysciqlop_cache, self.serializer)()
         self.cache = getattr(pysciqlop_cache, self.kind)(str(directory), serializer=serializer)
-
-    def put(self, i, array):
-        self.cache.set(name(i), array)
-
-    def get(self, i):
-        return self.cache.get(name(i))
-
-    def close(self):
-        self.cache.close()
 
 
 class SciqlopOutOfBand(Sciqlop):
