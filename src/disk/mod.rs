@@ -6,6 +6,7 @@
 pub(crate) mod catalog;
 pub(crate) mod check;
 mod filesystem;
+mod fork;
 mod label;
 mod rebuild;
 pub(crate) mod report;
@@ -70,7 +71,7 @@ pub(crate) struct Disk {
     syncing: Mutex<HashSet<i64>>,
     /// Keeps others from making the catalog again.
     manifest: Option<File>,
-    /// The process that opened the chest.
+    /// The process that opened the chest, see [`fork`].
     process: u32,
     temporary: Option<TemporaryDir>,
 }
@@ -151,7 +152,7 @@ impl Disk {
             is_catalog_doubtful: AtomicBool::new(false),
             syncing: Mutex::default(),
             manifest,
-            process: std::process::id(),
+            process: fork::process(),
             temporary,
         };
         if settings.limit.is_some_and(|limit| limit.evict) {
@@ -179,7 +180,7 @@ impl Disk {
     /// Whether this is a child of the process that opened the chest. Locks and connections are not the child's, and
     /// threads of the parent may have been at work in the middle of anything.
     pub(crate) fn is_forked(&self) -> bool {
-        std::process::id() != self.process
+        fork::process() != self.process
     }
 
     /// Encoded values up to this size are kept in the catalog.
