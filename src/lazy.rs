@@ -14,10 +14,11 @@ use polars_lazy::prelude::{Engine, PlanCallback};
 use polars_plan::dsl::{DslBuilder, ScanSources, UnifiedScanArgs};
 
 use crate::chest::{Chest, not_found};
+use crate::disk::About;
 use crate::error::{Error, Result};
-use crate::format::{Decoder, ROW_GROUP_BYTES, parquet};
+use crate::format::{Decoder, FRAME, ROW_GROUP_BYTES, parquet};
 use crate::key::Key;
-use crate::value::{Selection, Value, frame, read_pieces};
+use crate::value::{Kind, Selection, Value, frame, read_pieces};
 use crate::writer::Target;
 
 /// Rows that the engine hands over at a time; groups are put together of them.
@@ -167,8 +168,8 @@ impl Sink {
         if let Some(rest) = self.rest.take() {
             self.write(rest)?;
         }
-        let (out, about) = self.pieces.finish().map_err(|error| self.target.place.name(error))?;
-        self.target.publish(out, about)
+        let (out, format, bytes) = self.pieces.finish().map_err(|error| self.target.place.name(error))?;
+        self.target.publish(out, About { kind: Kind::Frame, stored_name: FRAME.to_owned(), bytes, format })
     }
 }
 

@@ -60,6 +60,8 @@
 //! queries of polars, which take long to compile; `zstd` compresses plain values further and comes with the first two.
 //! Without any, the core holds plain values.
 
+#[cfg(any(feature = "arrow", feature = "ndarray", feature = "polars"))]
+mod append;
 mod builder;
 mod chest;
 mod disk;

@@ -8,6 +8,7 @@ pub(crate) mod check;
 mod filesystem;
 mod fork;
 mod label;
+mod parts;
 mod rebuild;
 pub(crate) mod report;
 mod session;
@@ -27,12 +28,17 @@ use serde_json::{Value as Json, json};
 
 use self::catalog::Catalog;
 pub(crate) use self::catalog::{Limit, OwnCommit, Row};
+pub(crate) use self::parts::FACT as PARTS;
+#[cfg(any(feature = "arrow", feature = "ndarray", feature = "polars"))]
+pub(crate) use self::parts::Part;
 use self::session::Session;
 pub(crate) use self::storage::{Os, Storage, StorageFile, read_exact_at, retry, write_all_at};
 pub(crate) use self::temporary::TemporaryDir;
 pub(crate) use self::values::Draft;
 #[cfg(any(feature = "arrow", feature = "lazy", feature = "ndarray"))]
-pub(crate) use self::values::{About, NewPlace};
+pub(crate) use self::values::NewPlace;
+#[cfg(any(feature = "arrow", feature = "ndarray", feature = "polars"))]
+pub(crate) use self::values::{About, Old};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::Compression;
 

@@ -360,6 +360,11 @@ impl Decoder {
         std::mem::take(&mut self.parts)
     }
 
+    #[cfg(any(feature = "arrow", feature = "polars"))]
+    pub(crate) fn put_parts(&mut self, parts: Vec<Self>) {
+        self.parts = parts;
+    }
+
     /// What the value took in memory, as the catalog tells.
     #[cfg(any(feature = "arrow", feature = "polars"))]
     pub(crate) fn size(&self) -> u64 {

@@ -16,6 +16,8 @@ const MAGIC: &[u8; 6] = b"\x93NUMPY";
 const ALIGN: usize = 64;
 /// Headers are some hundred bytes; a longer one is an attack or damage.
 const MAX_HEADER: usize = 1 << 20;
+/// Elements are copied from file to file in pieces of so many bytes.
+const PIECE: usize = 4 << 20;
 /// What elements that do not lie in order are gathered in.
 const GATHER: usize = 1 << 20;
 
@@ -434,6 +436,45 @@ pub(crate) fn elements<'a>(input: &'a Decoder, layout: &'a Layout) -> io::Result
             }
             Ok(Box::new(joined))
         }
+    }
+}
+
+/// Writes the array that is read in C order: compressed, if its first rows are. Gives the bytes of its elements too.
+pub(crate) fn rewrite(input: &mut Decoder, mut out: Encoder) -> Result<(Encoder, Format, u64)> {
+    let cannot_write = |error| Error::io("cannot write the array", error);
+    let layout = read_layout(input)?;
+    let sizes = layout.itemsize().zip(layout.bytes());
+    let (_itemsize, bytes) = sizes.ok_or_else(|| Error::damaged("the array has more elements than memory can"))?;
+    out.describe("dtype", layout.dtype.as_str());
+    out.describe("shape", json!(layout.shape));
+    out.describe("order", "C");
+    let source = elements(input, &layout).map_err(cannot_write)?;
+    let mut stream = Stream { source: &*source, position: 0 };
+    #[cfg(feature = "blosc")]
+    if input.format() == "b2nd" {
+        super::b2nd::write(&mut out, &layout.dtype, _itemsize, &layout.shape, &mut stream).map_err(cannot_write)?;
+        return Ok((out, Format::new("b2nd", "b2nd"), bytes as u64));
+    }
+    out.write_all(&header(&layout.dtype, false, &layout.shape, 0)).map_err(cannot_write)?;
+    let mut piece = vec![0; bytes.min(PIECE)];
+    while stream.position < bytes as u64 {
+        let len = stream.read(&mut piece).map_err(cannot_write)?;
+        out.write_all(&piece[..len]).map_err(cannot_write)?;
+    }
+    Ok((out, Format::new("npy", "npy"), bytes as u64))
+}
+
+/// Bytes that are read at offsets, as a stream.
+struct Stream<'a> {
+    source: &'a dyn ReadAt,
+    position: u64,
+}
+
+impl Read for Stream<'_> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let len = self.source.read_at(buf, self.position)?;
+        self.position += len as u64;
+        Ok(len)
     }
 }
 

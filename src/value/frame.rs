@@ -3,7 +3,6 @@
 use std::collections::HashSet;
 use std::io::{self, Write};
 use std::ops::Range;
-#[cfg(feature = "lazy")]
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use polars_arrow::array::{
@@ -19,16 +18,12 @@ use polars_core::frame::column::Column;
 use polars_core::prelude::{CompatLevel, PolarsError, PolarsResult, Schema, SchemaExt};
 use polars_io::SerReader;
 use polars_io::parquet::read::ParquetReader;
-#[cfg(feature = "lazy")]
-use polars_io::parquet::write::BatchedWriter;
-use polars_io::parquet::write::{KeyValueMetadata, ParquetCompression, ParquetWriter};
+use polars_io::parquet::write::{BatchedWriter, KeyValueMetadata, ParquetCompression, ParquetWriter};
 use polars_parquet::read::FileMetadata;
 use polars_parquet::write::schema_to_metadata_key;
 use serde_json::json;
 
 use super::{Kind, Partial, Parts, Selection, Value, read_pieces};
-#[cfg(feature = "lazy")]
-use crate::disk::About;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::parquet::{self, Part};
 use crate::format::{Compression, Decoder, Encoder, FRAME, Format, Payload, ROW_GROUP_BYTES, ReadAt, read_frame};
@@ -168,7 +163,6 @@ pub(crate) fn without_columns(input: &Decoder) -> Result<Option<DataFrame>> {
 }
 
 /// A frame that is written in pieces, one row group each.
-#[cfg(feature = "lazy")]
 pub(crate) struct Pieces {
     writer: BatchedWriter<Shared>,
     out: Shared,
@@ -179,18 +173,15 @@ pub(crate) struct Pieces {
 }
 
 /// The library keeps what it writes to.
-#[cfg(feature = "lazy")]
 #[derive(Clone)]
 struct Shared(Arc<Mutex<Option<Encoder>>>);
 
-#[cfg(feature = "lazy")]
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, Option<Encoder>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-#[cfg(feature = "lazy")]
 impl Write for Shared {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.lock().as_mut().ok_or(io::ErrorKind::BrokenPipe)?.write(bytes)
@@ -201,7 +192,6 @@ impl Write for Shared {
     }
 }
 
-#[cfg(feature = "lazy")]
 impl Pieces {
     pub(crate) fn new(schema: &Schema, out: Encoder) -> Result<Self> {
         let codec = codec(out.compression());
@@ -223,14 +213,25 @@ impl Pieces {
         Ok(())
     }
 
-    /// Ends the file; tells what it is.
-    pub(crate) fn finish(self) -> Result<(Encoder, About)> {
+    /// Ends the file; tells what the frame takes in memory.
+    pub(crate) fn finish(self) -> Result<(Encoder, Format, u64)> {
         self.writer.finish().map_err(|error| polars_error("cannot write the frame", error))?;
         let Some(mut out) = self.out.lock().take() else { unreachable!("only this function takes it") };
         describe(&mut out, &self.schema, self.rows);
-        let format = Format::new("parquet", "parquet");
-        Ok((out, About { kind: Kind::Frame, stored_name: FRAME.to_owned(), bytes: self.bytes as u64, format }))
+        Ok((out, Format::new("parquet", "parquet"), self.bytes as u64))
     }
+}
+
+/// Writes the frame that is read as one file, row group by row group.
+pub(crate) fn rewrite(input: &mut Decoder, out: Encoder) -> Result<(Encoder, Format, u64)> {
+    let nothing = Selection { rows: Some(0..0), columns: None };
+    let mut pieces = Pieces::new(DataFrame::decode_part(input, &nothing)?.schema(), out)?;
+    let rows = rows_in_catalog(input).unwrap_or(0);
+    for start in (0..rows).step_by(GROUP_ROWS) {
+        let group = Selection { rows: Some(start..start.saturating_add(GROUP_ROWS)), columns: None };
+        pieces.write(&DataFrame::decode_part(input, &group)?)?;
+    }
+    pieces.finish()
 }
 
 fn describe(out: &mut Encoder, schema: &Schema, rows: usize) {

@@ -43,6 +43,18 @@ pub(crate) fn read_pieces<T>(
     if parts.is_empty() {
         return Ok(vec![read(input, selection)?]);
     }
+    let pieces = read_parts(input, &mut parts, selection, &mut read);
+    input.put_parts(parts);
+    pieces
+}
+
+#[cfg(any(feature = "arrow", feature = "polars"))]
+fn read_parts<T>(
+    input: &mut Decoder,
+    parts: &mut [Decoder],
+    selection: &Selection,
+    read: &mut dyn FnMut(&mut Decoder, &Selection) -> Result<T>,
+) -> Result<Vec<T>> {
     let rows = |input: &Decoder| {
         let rows = input.fact("rows").and_then(serde_json::Value::as_u64).and_then(|rows| usize::try_from(rows).ok());
         rows.ok_or_else(|| Error::damaged("the catalog does not tell how many rows a part of the frame has"))
@@ -58,8 +70,8 @@ pub(crate) fn read_pieces<T>(
         let clip = |row: usize| row.clamp(start, start + len) - start;
         let part = clip(wanted.start)..clip(wanted.end);
         start += len;
-        // The first tells the columns, if nothing else does.
-        if !part.is_empty() || (pieces.is_empty() && start >= wanted.start && (wanted.is_empty() || start == total)) {
+        // The last tells the columns, if no other does.
+        if !part.is_empty() || pieces.is_empty() && start == total {
             let rows = selection.rows.is_some().then_some(part);
             pieces.push(read(input, &Selection { rows, columns: selection.columns.clone() })?);
         }

@@ -1,6 +1,8 @@
 //! What must hold of a chest, tested from outside.
 #![allow(clippy::unwrap_used, reason = "a test that unwraps nothing has failed, and says where")]
 
+#[cfg(all(feature = "ndarray", feature = "arrow", feature = "lazy"))]
+mod append;
 #[cfg(feature = "ndarray")]
 mod arrays;
 #[cfg(all(feature = "ndarray", feature = "polars"))]
