@@ -9,7 +9,7 @@ use super::buckets::{Buckets, short};
 use super::row::{COLUMNS, hash};
 use super::state::State;
 use super::wal_index::WalIndex;
-use super::{BUSY_TIMEOUT, Catalog, OwnCommit, Row, sql_error};
+use super::{BUSY_TIMEOUT, Catalog, LOG_PAGES, OwnCommit, Row, sql_error};
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::Key;
 
@@ -69,6 +69,7 @@ impl Catalog {
         work: impl FnOnce(&mut Transaction<'_>) -> Result<T>,
     ) -> Result<(T, Garbage)> {
         let mut writer = self.writer();
+        self.readers.end();
         if full {
             writer.pragma_update(None, "synchronous", "FULL").map_err(sql_error)?;
         }
@@ -79,8 +80,12 @@ impl Catalog {
             before = stamp();
             work(transaction)
         });
+        let after = stamp();
         if let (Some(own), Ok(_)) = (own, &result) {
-            own.made(before.zip(stamp()));
+            own.made(before.zip(after));
+        }
+        if after.is_some_and(|stamp| WalIndex::frames(stamp) > LOG_PAGES) {
+            self.readers.checkpoint();
         }
         if full {
             // A level that stays too high is slow and safe.
@@ -93,6 +98,7 @@ impl Catalog {
     /// trying the same again might succeed without having written anything.
     pub(crate) fn checkpoint(&self) -> Result<()> {
         let writer = self.writer();
+        self.readers.end();
         writer.pragma_update(None, "synchronous", "FULL").map_err(sql_error)?;
         // SQLite does not wait for the checkpoint of another process.
         let began = Instant::now();
@@ -120,7 +126,7 @@ impl Catalog {
 
     /// The boot of the machine in which the catalog was last brought in order.
     pub(crate) fn boot(&self) -> Result<String> {
-        self.read_one(|reader| Ok(State::read(&reader.sql)?.boot))
+        self.read(|reader| Ok(State::read(&reader.sql)?.boot))
     }
 }
 
