@@ -338,6 +338,12 @@ impl Decoder {
         Ok(bytes)
     }
 
+    /// The bytes from the position to the end, where they are in memory.
+    pub(crate) fn in_memory(&self) -> Option<&[u8]> {
+        let Body::Inline(bytes) = &self.payload.body else { return None };
+        bytes.get(self.position as usize..)
+    }
+
     /// The bytes where the file has them; verified, unless they are already. None if there is no such file.
     #[cfg(feature = "ndarray")]
     pub(crate) fn map(&self, is_verified: bool) -> io::Result<Option<Mmap>> {

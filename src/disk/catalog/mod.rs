@@ -35,6 +35,9 @@ pub(super) const BUSY_TIMEOUT: Duration = if cfg!(test) { Duration::from_secs(1)
 /// What the writer remembers of the database: keys are spread over its indexes, so a batch of them touches many pages.
 const WRITER_CACHE_KIB: i64 = 16 << 10;
 
+/// What readers remember of it: the index of some hundred thousand keys.
+const READER_CACHE_KIB: i64 = 8 << 10;
+
 /// Pages of 4 KiB in the log before it is brought into the database, which takes two syncs.
 const LOG_PAGES: u32 = 2000;
 
@@ -77,6 +80,7 @@ impl Catalog {
         schema::check(&writer)?;
         writer.pragma_update(None, "cache_size", -WRITER_CACHE_KIB).map_err(sql_error)?;
         let reader = connect(path, durable)?;
+        reader.pragma_update(None, "cache_size", -READER_CACHE_KIB).map_err(sql_error)?;
         // SQLite opens its log at the first read.
         reader.query_row("SELECT count(*) FROM entries WHERE version < 0", [], |_| Ok(())).map_err(sql_error)?;
         // SAFETY: the connection lives as long as the catalog, and nobody else has the index.

@@ -8,7 +8,7 @@ use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 
@@ -19,6 +19,9 @@ use crate::error::Result;
 /// A snapshot stays open for so long at the most.
 const MOMENT: Duration = Duration::from_millis(10);
 
+/// Queries within a moment after which snapshots stay open: fewer are not worth a thread.
+const MANY: u32 = 8;
+
 /// A connection for queries.
 pub(super) struct Reader {
     pub(super) sql: Connection,
@@ -26,9 +29,21 @@ pub(super) struct Reader {
     pub(super) buckets: Cell<i64>,
     /// The log's stamp from before the open snapshot began.
     snapshot: Option<u128>,
+    /// When snapshots began to be many, and how many.
+    since: Instant,
+    begun: u32,
 }
 
 impl Reader {
+    /// Whether there were many snapshots in this moment.
+    fn is_busy(&mut self) -> bool {
+        if self.since.elapsed() > MOMENT && self.begun > 0 {
+            (self.since, self.begun) = (Instant::now(), 0);
+        }
+        self.begun = self.begun.saturating_add(1);
+        self.begun > MANY
+    }
+
     fn begin(&mut self, stamp: Option<u128>) -> Result<()> {
         self.sql.prepare_cached("BEGIN").and_then(|mut begin| begin.execute([])).map_err(sql_error)?;
         self.snapshot = stamp;
@@ -113,7 +128,7 @@ impl Shared {
 
 impl Readers {
     pub(super) fn new(sql: Connection, path: &Path, durable: bool) -> Self {
-        let reader = Mutex::new(Reader { sql, buckets: Cell::new(1), snapshot: None });
+        let reader = Mutex::new(Reader { sql, buckets: Cell::new(1), snapshot: None, since: Instant::now(), begun: 0 });
         let (wishes, wished) = (Mutex::default(), Condvar::new());
         let shared = Arc::new(Shared { path: path.to_owned(), durable, reader, wishes, wished });
         Self { shared, thread: Mutex::default() }
@@ -126,7 +141,8 @@ impl Readers {
         if stamp.is_none() || reader.snapshot != stamp {
             reader.end();
             // One that is open while others write keeps the log from beginning again; where it is long, none stays.
-            let stays = stamp.filter(|&stamp| WalIndex::frames(stamp) <= LOG_PAGES && self.will_be_ended());
+            let is_short = |stamp: &u128| WalIndex::frames(*stamp) <= LOG_PAGES;
+            let stays = stamp.filter(|stamp| is_short(stamp) && reader.is_busy() && self.will_be_ended());
             reader.begin(stays)?;
         }
         let done = work(&reader);
@@ -186,7 +202,7 @@ impl Drop for Readers {
 mod tests {
     use std::time::Instant;
 
-    use super::super::{Catalog, State, Transaction};
+    use super::super::{Catalog, Transaction};
 
     fn change(catalog: &Catalog) {
         let moved = catalog.write(true, false, None, |transaction: &mut Transaction<'_>| {
@@ -216,7 +232,7 @@ mod tests {
                 Ok(())
             });
             set.unwrap();
-            for _ in 0..3 {
+            for _ in 0..20 {
                 assert_eq!(ours.boot().unwrap(), boot);
             }
         }
@@ -226,7 +242,7 @@ mod tests {
     fn a_reader_that_does_nothing_more_keeps_no_log_from_beginning_again() {
         let (dir, ours, theirs) = catalogs();
         change(&theirs);
-        ours.read(|reader| State::read(&reader.sql)).unwrap();
+        (0..50).for_each(|_| _ = ours.boot().unwrap());
         let log = || std::fs::metadata(dir.path().join("catalog.sqlite-wal")).unwrap().len();
         let began = Instant::now();
         theirs.checkpoint().unwrap();
@@ -235,7 +251,7 @@ mod tests {
         assert!(short < 20 << 10, "{short} bytes after {:?}", began.elapsed());
         // The same where this process writes: nobody has to wait.
         for _ in 0..10 {
-            ours.read(|reader| State::read(&reader.sql)).unwrap();
+            (0..50).for_each(|_| _ = ours.boot().unwrap());
             change(&ours);
         }
         ours.checkpoint().unwrap();
