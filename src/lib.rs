@@ -50,7 +50,7 @@
 //!
 //! Memory beyond the budget: values that you hold and that do not fit; for each thread that reads or writes a file, up
 //! to 20 MiB of buffers, and the row group of a frame that is being written (16 to 32 MiB); the catalog's caches, of
-//! 16 MiB for writing and 8 MiB for reading. The system's allocator may keep freed memory on top of that, most where many
+//! 24 MiB for writing and 8 MiB for reading. The system's allocator may keep freed memory on top of that, most where many
 //! threads decode frames.
 //!
 //! # Features

@@ -229,7 +229,7 @@ impl Disk {
             let mut over = None;
             let published = self.write_as(Some(own), false, |catalog| {
                 catalog.touch(&used)?;
-                let versions = rows.iter().map(|row| catalog.publish(row)).collect::<Result<Vec<i64>>>()?;
+                let versions = catalog.publish(rows)?;
                 match self.settings.limit.and_then(|limit| catalog.excess(limit)) {
                     Some(excess) => {
                         over = Some(excess);

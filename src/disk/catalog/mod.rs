@@ -238,7 +238,8 @@ fn connect(path: &Path, durable: bool) -> Result<Connection> {
         connection.pragma_update(None, "cell_size_check", true)?;
         connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.pragma_update(None, "synchronous", if durable { "NORMAL" } else { "OFF" })?;
-        connection.pragma_update(None, "wal_autocheckpoint", MOST_LOG_PAGES)?;
+        // See `Readers::shorten_log`.
+        connection.pragma_update(None, "wal_autocheckpoint", 0)?;
         connection.set_prepared_statement_cache_capacity(32);
         Ok(connection)
     };

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use rusqlite::Connection;
 
 use super::wal_index::WalIndex;
-use super::{LOG_PAGES, connect, sql_error};
+use super::{LOG_PAGES, MOST_LOG_PAGES, connect, sql_error};
 use crate::error::Result;
 
 /// A snapshot stays open for so long at the most.
@@ -69,6 +69,8 @@ struct Shared {
     path: PathBuf,
     durable: bool,
     reader: Mutex<Reader>,
+    /// The connection that brings the log in, once there is one.
+    log: Mutex<Option<Connection>>,
     wishes: Mutex<Wishes>,
     wished: Condvar,
 }
@@ -92,18 +94,17 @@ impl Shared {
 
     /// What the thread does until the catalog is closed.
     fn serve(&self) {
-        let mut log = None;
         loop {
             let wishes = self.next();
             if wishes.close {
                 return;
             }
             if wishes.checkpoint {
+                let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
                 if log.is_none() {
-                    log = connect(&self.path, self.durable).ok();
+                    *log = connect(&self.path, self.durable).ok();
                 }
-                // Whoever writes brings it in where this fails.
-                let _ = log.as_ref().map(|log| log.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())));
+                log.as_ref().map(bring_in);
             } else {
                 self.reader().end();
             }
@@ -126,11 +127,16 @@ impl Shared {
     }
 }
 
+/// Brings as much of the log into the database as nobody reads. What cannot be brought in now is so later.
+fn bring_in(sql: &Connection) {
+    let _ = sql.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()));
+}
+
 impl Readers {
     pub(super) fn new(sql: Connection, path: &Path, durable: bool) -> Self {
         let reader = Mutex::new(Reader { sql, buckets: Cell::new(1), snapshot: None, since: Instant::now(), begun: 0 });
-        let (wishes, wished) = (Mutex::default(), Condvar::new());
-        let shared = Arc::new(Shared { path: path.to_owned(), durable, reader, wishes, wished });
+        let (log, wishes, wished) = (Mutex::default(), Mutex::default(), Condvar::new());
+        let shared = Arc::new(Shared { path: path.to_owned(), durable, reader, log, wishes, wished });
         Self { shared, thread: Mutex::default() }
     }
 
@@ -157,9 +163,18 @@ impl Readers {
         self.shared.reader().end();
     }
 
-    /// The log is long: it is time to bring it into the database.
-    pub(super) fn checkpoint(&self) {
-        self.wish(|wishes| &mut wishes.checkpoint);
+    /// Keeps the log short, after a commit of `writer`: the thread does that if it can keep up.
+    pub(super) fn shorten_log(&self, writer: &Connection, stamp: u128) {
+        let frames = WalIndex::frames(stamp);
+        if frames <= LOG_PAGES {
+            return;
+        }
+        if frames <= MOST_LOG_PAGES && self.wish(|wishes| &mut wishes.checkpoint) {
+            return;
+        }
+        // Not at the same time as the thread: SQLite would do nothing then.
+        let _alone = self.shared.log.lock().unwrap_or_else(PoisonError::into_inner);
+        bring_in(writer);
     }
 
     /// Tells the thread that there is a snapshot to end, if there is a thread.
@@ -264,7 +279,7 @@ mod tests {
         for _ in 0..20_000 {
             change(&ours);
         }
-        // Without it the log would have a page and more for each of them.
-        assert!(log() < u64::from(super::super::MOST_LOG_PAGES) * 5000, "{}", log());
+        // Otherwise the log would have a page for each of them.
+        assert!(log() < u64::from(super::MOST_LOG_PAGES) * 5000, "{}", log());
     }
 }
