@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::disk::Row;
+use crate::disk::{PARTS, Row};
 use crate::error::Result;
 use crate::key::Key;
 use crate::memory::Resident;
@@ -27,8 +27,11 @@ pub struct Info {
     pub stored_bytes: u64,
     /// The format of its file, once it has one: `parquet`, `npy`, `b2nd`, `bincode`, `json` or a user's own.
     pub format: Option<String>,
-    /// Its file below the chest's directory; none for small values, which live in the catalog.
+    /// Its file below the chest's directory; none for small values, which live in the catalog. Of a value with
+    /// [parts](crate::Chest::append), the one with its first rows.
     pub file: Option<String>,
+    /// Its files, or 1 if it has none.
+    pub parts: usize,
     /// Whether it is in memory.
     pub is_resident: bool,
     /// Whether the directory does not have this version yet.
@@ -80,6 +83,7 @@ impl Info {
             stored_bytes: 0,
             format: None,
             file: None,
+            parts: 1,
             is_resident: true,
             is_dirty: true,
             written: None,
@@ -90,6 +94,12 @@ impl Info {
     fn of_row(row: Row, state: &State) -> Self {
         let resident = state.residents.get(&row.key).filter(|resident| resident.version == Some(row.version));
         let written = u64::try_from(row.created_ns).unwrap_or(0);
+        let parts = 1 + row.parts().map_or(0, |parts| parts.len());
+        let mut about: serde_json::Value =
+            row.about.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
+        if let Some(facts) = about.as_object_mut().filter(|_| parts > 1) {
+            facts.remove(PARTS);
+        }
         Self {
             is_resident: resident.is_some(),
             is_dirty: false,
@@ -101,7 +111,8 @@ impl Info {
             format: Some(row.format),
             file: row.file,
             written: Some(UNIX_EPOCH + Duration::from_nanos(written)),
-            about: row.about.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default(),
+            parts,
+            about,
         }
     }
 }

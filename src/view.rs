@@ -32,7 +32,8 @@ enum Place<A, D: Dimension> {
 
 impl Chest {
     /// An array without a copy of it: the one in memory, if it is there; otherwise its file, mapped into memory, if it is
-    /// stored raw (NPY). One that is compressed, or small and in the catalog, or of truth values, is loaded as
+    /// stored raw (NPY) in one file. One that is compressed, or small and in the catalog, or in
+    /// [parts](Self::append), or of truth values, is loaded as
     /// [`get`](Self::get) does.
     ///
     /// The pages of a mapped file belong to the system, which takes them back when it needs them: they do not count
@@ -79,12 +80,13 @@ impl Chest {
 
 /// Maps the file, if the array can be looked at there.
 fn map<A: Element, D: Dimension>(input: &mut Decoder, is_verified: bool) -> Result<Option<Place<A, D>>> {
-    if input.format() != "npy" {
+    if input.format() != "npy" || !input.parts().is_empty() {
         return Ok(None);
     }
     let cannot_map = |error| Error::io("cannot map the array's file", error);
     let Some(map) = input.map(is_verified).map_err(cannot_map)? else { return Ok(None) };
-    let layout = npy::read_header(&mut Cursor::new(&map[..]), map.len() as u64).map_err(cannot_map)?;
+    // The label comes after the array.
+    let layout = npy::read_header(&mut Cursor::new(&map[..]), input.stored_len()).map_err(cannot_map)?;
     let Some(offset) = layout.native_offset() else { return Ok(None) };
     let mut shape = D::zeros(layout.shape.len());
     if layout.dtype != A::DTYPE || shape.ndim() != layout.shape.len() {

@@ -170,11 +170,11 @@ impl<'a> Check<'a> {
 
     fn check_value(&mut self, disk: &Disk, row: &Row, report: &mut Report, progress: &mut Progress) -> Result<()> {
         let Some(name) = &row.file else { return Ok(()) };
-        let verified = verify(disk, row, |bytes| {
+        let verified = disk.verify(row, |bytes| {
             progress.bytes += bytes;
             (self.on_progress)(progress);
         });
-        let Err(problem) = verified.and_then(|()| check_label(disk, row, name)) else { return Ok(()) };
+        let Err(problem) = verified.and_then(|()| check_labels(disk, row)) else { return Ok(()) };
         if disk.catalog().version(&row.key)? != Some(row.version) {
             // It was replaced or removed meanwhile.
             return Ok(());
@@ -183,27 +183,28 @@ impl<'a> Check<'a> {
             return Err(problem);
         }
         let what = if problem.is_missing_file() { "the file is missing".to_owned() } else { problem.plain() };
-        let damage = report.add(Some(row.key.clone()), name, what);
+        let file = problem.path().map_or_else(|| name.clone(), |path| relative(disk.root(), path));
+        let damage = report.add(Some(row.key.clone()), &file, what);
         // If only the label is damaged, a new file gets a new one.
-        damage.is_saved = self.repair && verify(disk, row, |_| {}).is_ok();
+        damage.is_saved = self.repair && disk.verify(row, |_| {}).is_ok();
         if damage.is_saved {
             return disk.write_again(row.version);
         }
         if self.repair {
-            // A row may name what is no file of a value; that is nobody's to move.
-            if let Ok(path) = disk.value_path(name) {
-                damage.quarantined = disk.quarantine(&path)?.map(|place| relative(disk.root(), &place));
+            // The sound parts of a value too: without the others they are of no use to the chest. A row may name what is no
+            // file of a value; that is nobody's to move.
+            for name in row.files() {
+                let Ok(path) = disk.value_path(&name) else { continue };
+                let place = disk.quarantine(&path)?.map(|place| relative(disk.root(), &place));
+                if name == file {
+                    damage.quarantined = place;
+                }
             }
             // Afterwards: a file that no row names would be removed.
             disk.discard_row(row.version)?;
         }
         Ok(())
     }
-}
-
-/// Verifies a value's stored bytes.
-fn verify(disk: &Disk, row: &Row, on_bytes: impl FnMut(u64)) -> Result<()> {
-    Ok(disk.payload(row.clone())?.verify(on_bytes)?)
 }
 
 /// Whether there is a chest, or what is left of one.
@@ -246,12 +247,24 @@ fn catalog_rows(disk: &Disk, report: &mut Report, damaged: &mut Vec<Row>) -> Res
     Err(Error::damaged(format!("rows that do not match their checksums: {}", broken.len())))
 }
 
-/// Whether the file says of itself what the catalog says of it.
-fn check_label(disk: &Disk, row: &Row, name: &str) -> Result<()> {
-    let path = disk.value_path(name)?;
-    let file = disk.storage.open(&path).map_err(|error| Error::io("cannot open the value's file", error))?;
-    let told = label::read(&*file)?;
+/// Whether the files say of themselves what the catalog says of them.
+fn check_labels(disk: &Disk, row: &Row) -> Result<()> {
+    let (own, parts) = row.clone().split()?;
+    check_label(disk, &own, None)?;
+    parts.iter().try_for_each(|part| check_label(disk, part, row.file.as_deref()))
+}
+
+/// `of` is the file that the row's is a part of.
+fn check_label(disk: &Disk, row: &Row, of: Option<&str>) -> Result<()> {
+    let path = disk.value_path(row.file.as_deref().unwrap_or_default())?;
+    check_label_in(disk, row, of, &path).map_err(|error| error.with_path(&path))
+}
+
+fn check_label_in(disk: &Disk, row: &Row, of: Option<&str>, path: &Path) -> Result<()> {
+    let file = disk.storage.open(path).map_err(|error| Error::io("cannot open the value's file", error))?;
+    let (told, place) = label::read(&*file)?;
     let is_same = told.key == row.key
+        && place.as_ref().map(|place| place.of.as_str()) == of
         && told.checksums == row.checksums
         && told.label_at == row.label_at
         && told.format == row.format

@@ -13,6 +13,7 @@ use std::io;
 use serde_json::{Value as Json, json};
 
 use super::catalog::Row;
+use super::parts::{FACT, Place, from_hex};
 use super::storage::{StorageFile, read_exact_at, write_all_at};
 use crate::error::{Error, Result};
 use crate::format::checksum;
@@ -82,10 +83,14 @@ impl Disguise {
     }
 }
 
-/// Puts the label of `row` into a file that holds the row's payload; the row then tells where it is.
-pub(super) fn write(file: &dyn StorageFile, row: &mut Row) -> io::Result<()> {
-    let json = to_json(row).to_string();
-    let mut label = json.into_bytes();
+/// Puts the label of `row` into a file that holds the row's payload; the row then tells where it is. A part of a value
+/// says where it belongs.
+pub(super) fn write(file: &dyn StorageFile, row: &mut Row, place: Option<&Place>) -> io::Result<()> {
+    let mut json = to_json(row);
+    if let Some(Place { of, start }) = place {
+        json["part"] = json!({ "of": of, "start": start });
+    }
+    let mut label = json.to_string().into_bytes();
     let len = u32::try_from(label.len())
         .ok()
         .filter(|&len| u64::from(len) <= LONGEST)
@@ -96,7 +101,7 @@ pub(super) fn write(file: &dyn StorageFile, row: &mut Row) -> io::Result<()> {
     label.extend_from_slice(MAGIC);
     let mut label = Disguise::of(&row.format).put_on(label);
 
-    row.label_at = place(file, row.payload)?;
+    row.label_at = find_place(file, row.payload)?;
     row.stored_bytes = row.payload + label.len() as u64;
     let footer = label.len();
     label.resize(footer + (row.payload - row.label_at) as usize, 0);
@@ -121,17 +126,18 @@ fn to_json(row: &Row) -> Json {
     })
 }
 
-/// The row that a value file tells of itself, without its name and its version.
+/// The row that a value file tells of itself, without its name and its version; and where it belongs, if it is a part of
+/// a value.
 ///
 /// # Errors
 /// `Damaged` when there is no label, or one that was changed.
-pub(super) fn read(file: &dyn StorageFile) -> Result<Row> {
+pub(super) fn read(file: &dyn StorageFile) -> Result<(Row, Option<Place>)> {
     let len = file.len().map_err(|error| Error::io("cannot read the file", error))?;
     let found = find(file, len).map_err(|error| Error::io("cannot read the file's label", error))?;
     let (json, disguise, end) = found.ok_or_else(|| Error::damaged("the file has no label, or a damaged one"))?;
     let label_len = (json.len() as u64 + TAIL) * disguise.width() + if disguise == Disguise::Frame { 8 } else { 0 };
     let nonsense = || Error::damaged("the file's label makes no sense");
-    let label: Json = serde_json::from_slice(&json).map_err(|error| nonsense().with_source(error))?;
+    let mut label: Json = serde_json::from_slice(&json).map_err(|error| nonsense().with_source(error))?;
     if label["icechest"].as_i64().is_none_or(|version| version > super::FORMAT_VERSION) {
         return Err(Error::unsupported("the file was written by a newer version of icechest"));
     }
@@ -149,14 +155,28 @@ pub(super) fn read(file: &dyn StorageFile) -> Result<Row> {
         label_at: end.checked_sub(label_len).ok_or_else(nonsense)?,
         checksums: from_hex(&text("checksums")?).ok_or_else(nonsense)?,
         created_ns: label["created_ns"].as_i64().ok_or_else(nonsense)?,
-        about: label["about"].is_object().then(|| label["about"].to_string()),
+        about: about_of(&mut label),
         file: None,
         inline: None,
     };
     if row.payload.checked_add(label_len) != Some(len) || Disguise::of(&row.format) != disguise {
         return Err(nonsense());
     }
-    Ok(row)
+    let place = match &label["part"] {
+        Json::Null => None,
+        part => Some(Place {
+            of: part["of"].as_str().map(str::to_owned).ok_or_else(nonsense)?,
+            start: part["start"].as_u64().ok_or_else(nonsense)?,
+        }),
+    };
+    Ok((row, place))
+}
+
+/// The facts of a label: about its own file alone.
+fn about_of(label: &mut Json) -> Option<String> {
+    let about = label.get_mut("about")?.as_object_mut()?;
+    about.remove(FACT);
+    Some(label["about"].to_string())
 }
 
 /// The JSON of a file's label, how it is written, and where the label ends.
@@ -190,14 +210,8 @@ fn find(file: &dyn StorageFile, len: u64) -> io::Result<Option<(Vec<u8>, Disguis
     Ok(None)
 }
 
-fn from_hex(text: &str) -> Option<Vec<u8>> {
-    let digit = |byte: u8| char::from(byte).to_digit(16);
-    let byte = |pair: &[u8]| Some((digit(pair[0])? << 4 | digit(pair[1])?) as u8);
-    text.len().is_multiple_of(2).then(|| text.as_bytes().chunks_exact(2).map(byte).collect()).flatten()
-}
-
 /// Where in a payload of `len` bytes a label goes: before the footer of a Parquet file, else at the end.
-fn place(file: &dyn StorageFile, len: u64) -> io::Result<u64> {
+fn find_place(file: &dyn StorageFile, len: u64) -> io::Result<u64> {
     let mut head = [0; 4];
     if len < 12 {
         return Ok(len);

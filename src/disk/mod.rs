@@ -8,6 +8,7 @@ pub(crate) mod check;
 mod filesystem;
 mod fork;
 mod label;
+mod parts;
 mod rebuild;
 pub(crate) mod report;
 mod session;
@@ -27,12 +28,17 @@ use serde_json::{Value as Json, json};
 
 use self::catalog::Catalog;
 pub(crate) use self::catalog::{Limit, OwnCommit, Row};
+pub(crate) use self::parts::FACT as PARTS;
+#[cfg(any(feature = "arrow", feature = "ndarray", feature = "polars"))]
+pub(crate) use self::parts::Part;
 use self::session::Session;
 pub(crate) use self::storage::{Os, Storage, StorageFile, read_exact_at, retry, write_all_at};
 pub(crate) use self::temporary::TemporaryDir;
 pub(crate) use self::values::Draft;
-#[cfg(any(feature = "arrow", feature = "ndarray"))]
-pub(crate) use self::values::{About, NewPlace};
+#[cfg(any(feature = "arrow", feature = "lazy", feature = "ndarray"))]
+pub(crate) use self::values::NewPlace;
+#[cfg(any(feature = "arrow", feature = "ndarray", feature = "polars"))]
+pub(crate) use self::values::{About, Old};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::Compression;
 
@@ -60,8 +66,8 @@ pub(crate) struct Disk {
     garbage: Mutex<Vec<(i64, Option<String>)>>,
     /// Versions that were read, for the order of eviction.
     used: Mutex<Vec<i64>>,
-    /// Versions of arrays that this process wrote, or verified as a whole.
-    #[cfg(feature = "ndarray")]
+    /// Versions that can be mapped and that this process wrote, or verified as a whole.
+    #[cfg(any(feature = "lazy", feature = "ndarray"))]
     verified: Mutex<HashSet<i64>>,
     /// When the last value was written: the next one is later, whatever the clock says.
     last_ns: AtomicI64,
@@ -146,7 +152,7 @@ impl Disk {
             settings,
             garbage: Mutex::default(),
             used: Mutex::default(),
-            #[cfg(feature = "ndarray")]
+            #[cfg(any(feature = "lazy", feature = "ndarray"))]
             verified: Mutex::default(),
             last_ns: AtomicI64::new(last_ns),
             is_catalog_doubtful: AtomicBool::new(false),

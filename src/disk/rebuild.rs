@@ -6,6 +6,7 @@ use std::fs;
 use std::path::Path;
 
 use super::catalog::{Catalog, Row, salvage};
+use super::parts::{Part, Place};
 use super::report::{Progress, Report, relative};
 use super::storage::{Os, Storage};
 use super::{CATALOG, LOCKS, VALUES, keep_out, label, make_catalog, quarantine, refuse_links, session, values};
@@ -134,8 +135,11 @@ fn read_files(
             }
             read => read,
         };
-        let key = told.as_ref().map(|row| row.key.clone());
-        found.extend(told.map(|row| Found { row: Row { file: Some(file.clone()), ..row }, is_sound: read.is_ok() }));
+        let key = told.as_ref().map(|(row, _)| row.key.clone());
+        found.extend(told.map(|(row, place)| {
+            let row = Row { file: Some(file.clone()), ..row };
+            Found { row, place, is_sound: read.is_ok() }
+        }));
         if let Err(error) = read {
             report.add(key, &file, error.plain());
             damaged.push(file);
@@ -154,7 +158,7 @@ fn report_missing(saved: &[Row], found: &[Found], report: &mut Report) {
     let there: HashSet<&str> = found.iter().filter_map(|found| found.row.file.as_deref()).collect();
     let told: HashSet<String> = report.damaged.iter().map(|damage| damage.file.clone()).collect();
     for row in saved {
-        if let Some(file) = row.file.as_deref().filter(|file| !there.contains(file) && !told.contains(*file)) {
+        for file in row.files().iter().filter(|file| !there.contains(file.as_str()) && !told.contains(*file)) {
             report.add(Some(row.key.clone()), file, "the file is missing");
         }
     }
@@ -163,14 +167,16 @@ fn report_missing(saved: &[Row], found: &[Found], report: &mut Report) {
 /// A value file with a label.
 struct Found {
     row: Row,
+    /// Where it belongs, if it is a part of a value.
+    place: Option<Place>,
     /// Whether its payload is what the label says.
     is_sound: bool,
 }
 
 /// Verifies a file by its own label, which goes into `told`.
-fn read_file(path: &Path, storage: &dyn Storage, told: &mut Option<Row>) -> Result<()> {
+fn read_file(path: &Path, storage: &dyn Storage, told: &mut Option<(Row, Option<Place>)>) -> Result<()> {
     let file = storage.open(path).map_err(|error| Error::io("cannot open the file", error))?;
-    let row = told.insert(label::read(&*file)?);
+    let (row, _) = told.insert(label::read(&*file)?);
     let label_len = row.stored_bytes - row.payload;
     Payload::file(file, row.payload, row.label_at, label_len, row.checksums.clone())?.verify(|_| {})?;
     Ok(())
@@ -180,6 +186,7 @@ fn read_file(path: &Path, storage: &dyn Storage, told: &mut Option<Row>) -> Resu
 /// damaged the value is lost, because an older one would be a wrong one. Gives the rows in the order of their writing,
 /// and the sound files that are left over.
 fn choose(saved: Vec<Row>, found: Vec<Found>) -> (Vec<Row>, Vec<String>) {
+    let (parts, found): (Vec<Found>, Vec<Found>) = found.into_iter().partition(|found| found.place.is_some());
     let mut newest: HashMap<&Key, &str> = HashMap::new();
     let mut by_age: Vec<&Row> = found.iter().map(|found| &found.row).collect();
     by_age.sort_by_key(|row| row.created_ns);
@@ -190,15 +197,51 @@ fn choose(saved: Vec<Row>, found: Vec<Found>) -> (Vec<Row>, Vec<String>) {
             None => newest.insert(&row.key, ""),
         };
     }
-    let is_chosen = |row: &Row| newest.get(&row.key).copied() == row.file.as_deref();
-    let (chosen, rest): (Vec<&Found>, Vec<&Found>) =
-        found.iter().filter(|found| found.is_sound).partition(|found| is_chosen(&found.row));
-    let rest = rest.iter().filter_map(|found| found.row.file.clone()).collect();
+    let told: HashMap<&str, &Row> = saved.iter().filter_map(|row| Some((row.file.as_deref()?, row))).collect();
+    let mut rows: Vec<Row> = Vec::new();
+    for found in found.iter().filter(|found| found.is_sound) {
+        let Some(file) = found.row.file.as_deref() else { continue };
+        if newest.get(&found.row.key).copied() != Some(file) {
+            continue;
+        }
+        rows.extend(match told.get(file) {
+            Some(saved) => are_sound(saved, &parts).then(|| (*saved).clone()),
+            None => with_parts(&found.row, file, &parts),
+        });
+    }
     let is_sound = |row: &Row| row.inline.as_ref().is_some_and(|bytes| checksum(bytes) == *row.checksums);
-    let mut rows: Vec<Row> = chosen.into_iter().map(|found| found.row.clone()).collect();
+    let named: HashSet<String> = rows.iter().flat_map(Row::files).collect();
+    let sound = found.iter().chain(&parts).filter(|found| found.is_sound);
+    let rest = sound.filter_map(|found| found.row.file.clone()).filter(|file| !named.contains(file)).collect();
     rows.extend(saved.iter().filter(|row| row.file.is_none() && is_sound(row)).cloned());
     rows.sort_by_key(|row| row.created_ns);
     (rows, rest)
+}
+
+/// Whether all parts are there that a row of the old catalog names.
+fn are_sound(row: &Row, parts: &[Found]) -> bool {
+    let is_there = |file: &String| parts.iter().any(|found| found.is_sound && found.row.file.as_ref() == Some(file));
+    row.files().iter().skip(1).all(is_there)
+}
+
+/// The row of a value whose first rows are in `file`, with the parts that say that they follow, each of which begins where
+/// the one before ends; the latest where there are several. None if one of them is damaged.
+fn with_parts(row: &Row, file: &str, parts: &[Found]) -> Option<Row> {
+    let is_of_it = |found: &&Found| found.row.key == row.key && found.place.as_ref().is_some_and(|p| p.of == file);
+    let parts: Vec<&Found> = parts.iter().filter(is_of_it).collect();
+    if parts.is_empty() {
+        return Some(row.clone());
+    }
+    let mut rows = row.rows()?;
+    let mut chosen = Vec::new();
+    loop {
+        let follows = |found: &&&Found| found.place.as_ref().is_some_and(|place| place.start == rows);
+        let Some(next) = parts.iter().filter(follows).max_by_key(|found| found.row.created_ns) else { break };
+        let count = next.row.rows().filter(|&count| next.is_sound && count > 0)?;
+        chosen.push(Part::of_row(&next.row, count).ok()?);
+        rows = rows.checked_add(count)?;
+    }
+    row.with_parts(&chosen, rows).ok()
 }
 
 /// Makes a whole catalog beside the old one.

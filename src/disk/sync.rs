@@ -11,6 +11,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{MutexGuard, PoisonError};
 
 use super::catalog::{Row, Transaction};
+use super::parts::{Part, Place};
 use super::session::{self, Dead};
 use super::storage::{retry, write_all_at};
 use super::values::Draft;
@@ -165,13 +166,37 @@ impl Disk {
         }
     }
 
-    /// Writes a value again, into a new file, because the old one could not be synced.
+    /// Writes a value again, into new files, because the old ones could not be synced.
     pub(super) fn write_again(&self, version: i64) -> Result<()> {
-        let Some(mut row) = self.catalog.rows()?.into_iter().find(|row| row.version == version) else { return Ok(()) };
-        let (key, old) = (row.key.clone(), row.clone());
-        let Some(name) = old.file.as_deref() else { return Ok(()) };
-        let source = self.value_path(name)?;
+        let Some(old) = self.catalog.rows()?.into_iter().find(|row| row.version == version) else { return Ok(()) };
+        if old.file.is_none() {
+            return Ok(());
+        }
+        let (mut own, rows) = (old.clone(), old.rows().unwrap_or(0));
+        let parts = old.parts()?;
+        let mut start = parts.iter().fold(rows, |rows, part| rows.saturating_sub(part.rows));
+        if !parts.is_empty() {
+            own = old.with_parts(&[], start)?;
+        }
+        let mut files = vec![self.copy(&mut own, None)?];
+        let of = own.file.clone().unwrap_or_default();
+        let mut copies = Vec::new();
+        for part in &parts {
+            let mut row = part.as_row(&old)?;
+            files.push(self.copy(&mut row, Some(Place { of: of.clone(), start }))?);
+            copies.push(Part::of_row(&row, part.rows)?);
+            start = start.saturating_add(part.rows);
+        }
+        let row = if parts.is_empty() { own } else { own.with_parts(&copies, rows)? };
+        self.publish_copy(&old, Draft { row, files })
+    }
+
+    /// Copies a file of a value; the row is that of the copy then.
+    fn copy(&self, row: &mut Row, place: Option<Place>) -> Result<(TemporaryFile, String)> {
+        let name = row.file.clone().unwrap_or_default();
+        let source = self.value_path(&name)?;
         let (unique, temporary) = self.new_file()?;
+        let key = row.key.clone();
         let io = |error, path: &Path| {
             Error::io("cannot write a value again that could not be synced", error).with_key(&key).with_path(path)
         };
@@ -185,18 +210,24 @@ impl Disk {
             write_all_at(&*file.file, &buf[..n], offset).map_err(|error| io(error, &temporary))?;
             offset += n as u64;
         }
-        super::label::write(&*file.file, &mut row).map_err(|error| io(error, &temporary))?;
+        super::label::write(&*file.file, row, place.as_ref()).map_err(|error| io(error, &temporary))?;
         let extension = name.splitn(3, '.').nth(2).unwrap_or("bin").to_owned();
-        row.file = Some(format!("{VALUES}/{}.{unique}.{extension}", key.file_stem()));
-        self.publish_in_place_of(&old, Draft { row, file: Some(file) })
+        let name = format!("{VALUES}/{}.{unique}.{extension}", key.file_stem());
+        row.file = Some(name.clone());
+        Ok((file, name))
     }
 
     /// Publishes a copy of a value, unless it was replaced meanwhile.
-    fn publish_in_place_of(&self, old: &Row, mut draft: Draft) -> Result<()> {
-        let path = draft.row.file.as_deref().map(|name| self.value_path(name)).transpose()?;
-        let (Some(file), Some(path)) = (&mut draft.file, path) else { return Ok(()) };
-        let io = |error| Error::io("cannot publish the value", error).with_key(&old.key).with_path(&path);
-        file.keep_as(&path).map_err(io)?;
+    fn publish_copy(&self, old: &Row, draft: Draft) -> Result<()> {
+        let mut placed = Vec::new();
+        for (mut file, name) in draft.files {
+            let path = self.value_path(&name)?;
+            if let Err(error) = file.keep_as(&path) {
+                self.discard(placed);
+                return Err(Error::io("cannot publish the value", error).with_key(&old.key).with_path(&path));
+            }
+            placed.push(name);
+        }
         let is_current = self.write(false, |catalog| {
             let is_current = catalog.version(&old.key)? == Some(old.version);
             if is_current {
@@ -204,16 +235,16 @@ impl Disk {
             }
             Ok(is_current)
         });
-        match (is_current, draft.row.file) {
-            (Ok(false), Some(name)) => {
-                self.unlink(&name);
+        match is_current {
+            Ok(true) => Ok(()),
+            Ok(false) => {
+                placed.iter().for_each(|name| _ = self.unlink(name));
                 Ok(())
             }
-            (Err(error), name) => {
-                self.discard(name.into_iter().collect());
+            Err(error) => {
+                self.discard(placed);
                 Err(error)
             }
-            _ => Ok(()),
         }
     }
 
@@ -264,13 +295,15 @@ impl Disk {
             return Ok(());
         }
         for row in catalog.unsynced_rows()? {
-            let path = row.file.as_deref().map(|name| self.value_path(name)).transpose()?;
-            match self.payload(row.clone()).and_then(|payload| Ok(payload.verify(|_| {})?)) {
+            match self.verify(&row, |_| {}) {
                 Ok(()) => {}
                 Err(error) if error.is_of_the_file() => {
-                    catalog.withdraw(&row)?;
-                    if let Some(path) = path {
-                        self.quarantine(&path)?;
+                    let kept = catalog.withdraw(&row)?;
+                    for name in row.files().into_iter().filter(|name| !kept.contains(name)) {
+                        // A row may name what is no file of a value.
+                        if let Ok(path) = self.value_path(&name) {
+                            self.quarantine(&path)?;
+                        }
                     }
                 }
                 // The value may be sound; the next open looks again.

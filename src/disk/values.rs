@@ -10,6 +10,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde_json::Value as Json;
 
 use super::catalog::{Excess, OwnCommit, Row};
+#[cfg(any(feature = "arrow", feature = "ndarray", feature = "polars"))]
+use super::parts::Part;
+use super::parts::{FACT, Place};
 use super::storage::{StorageFile, read_exact_at, retry};
 use super::{CATALOG, Disk, LOCKS, TMP, VALUES, label};
 use crate::error::{Error, ErrorKind, Result};
@@ -29,7 +32,8 @@ const RESERVE: u64 = 1 << 20;
 /// A value that was written but not published yet. Its file goes away when it is dropped.
 pub(crate) struct Draft {
     pub(super) row: Row,
-    pub(super) file: Option<TemporaryFile>,
+    /// The new files of the row, each with its name below the chest's directory.
+    pub(super) files: Vec<(TemporaryFile, String)>,
 }
 
 /// Where a new value is written.
@@ -71,6 +75,19 @@ pub(crate) struct About {
     pub(crate) format: Format,
 }
 
+/// What a key has before something is published under it.
+#[derive(Clone, Copy)]
+pub(crate) enum Old {
+    /// Whatever it is.
+    Any,
+    /// This version, or nothing.
+    #[cfg_attr(
+        not(any(feature = "arrow", feature = "ndarray", feature = "polars")),
+        expect(dead_code, reason = "for appending")
+    )]
+    Just(Option<i64>),
+}
+
 impl Disk {
     /// Writes a value under a temporary name, or to memory when it is small.
     pub(crate) fn draft(&self, key: &Key, value: &dyn Stored) -> Result<Draft> {
@@ -92,6 +109,27 @@ impl Disk {
         self.complete(place, encoder, about)
     }
 
+    /// Writes rows that follow those of a stored value, and makes the row of that value with these rows at its end.
+    /// `parts` are those of its parts that stay; together with the value's own file they have `start` rows.
+    #[cfg(any(feature = "arrow", feature = "ndarray", feature = "polars"))]
+    pub(crate) fn draft_rows(
+        &self,
+        old: &Row,
+        mut parts: Vec<Part>,
+        start: u64,
+        value: &dyn Stored,
+        rows: u64,
+    ) -> Result<Draft> {
+        let (mut encoder, place) = self.begin(&old.key)?;
+        let format = value.encode(&mut encoder).map_err(|error| place.name(error))?;
+        let about = About { kind: value.kind(), stored_name: value.stored_name(), bytes: value.size(), format };
+        let of = Place { of: old.file.clone().unwrap_or_default(), start };
+        let Draft { row: part, files } = self.complete_as(place, encoder, about, Some(of))?;
+        parts.push(Part::of_row(&part, rows)?);
+        let row = old.with_parts(&parts, start.saturating_add(rows))?;
+        Ok(Draft { row: Row { version: 0, created_ns: part.created_ns, ..row }, files })
+    }
+
     /// The stream that a value is written to.
     pub(crate) fn begin(&self, key: &Key) -> Result<(Encoder, NewPlace)> {
         let (unique, temporary) = self.new_file().map_err(|error| error.with_key(key))?;
@@ -101,8 +139,15 @@ impl Disk {
 
     /// Ends the stream.
     pub(crate) fn complete(&self, place: NewPlace, encoder: Encoder, about: About) -> Result<Draft> {
+        self.complete_as(place, encoder, about, None)
+    }
+
+    /// As [`complete`](Self::complete), perhaps for a part of a value, which is always a file.
+    fn complete_as(&self, place: NewPlace, encoder: Encoder, about: About, part: Option<Place>) -> Result<Draft> {
         let io = |error| place.name(Error::io("cannot write the value", error));
-        let encoded = encoder.finish(self.settings.inline_limit).map_err(io)?;
+        let inline_limit = if part.is_some() { 0 } else { self.settings.inline_limit };
+        let mut encoded = encoder.finish(inline_limit).map_err(io)?;
+        encoded.about.remove(FACT);
         let mut row = Row {
             version: 0,
             key: place.key.clone(),
@@ -120,19 +165,18 @@ impl Disk {
             inline: None,
         };
         self.check_written(&row, &encoded.body).map_err(|error| place.name(error))?;
-        let file = match encoded.body {
-            Body::Inline(bytes) => {
-                row.inline = Some(bytes);
-                None
-            }
+        let mut files = Vec::new();
+        match encoded.body {
+            Body::Inline(bytes) => row.inline = Some(bytes),
             Body::File(file) => {
-                label::write(&*file.file, &mut row).map_err(io)?;
+                label::write(&*file.file, &mut row, part.as_ref()).map_err(io)?;
                 let (stem, extension) = (place.key.file_stem(), about.format.extension());
-                row.file = Some(format!("{VALUES}/{stem}.{}.{extension}", place.unique));
-                Some(file)
+                let name = format!("{VALUES}/{stem}.{}.{extension}", place.unique);
+                row.file = Some(name.clone());
+                files.push((file, name));
             }
-        };
-        Ok(Draft { row, file })
+        }
+        Ok(Draft { row, files })
     }
 
     /// Refuses what our own reader would refuse; then the value is still in memory.
@@ -165,6 +209,12 @@ impl Disk {
     /// Publishes drafts together: their files get their names, one transaction commits the rows, and the files that they
     /// replace go away. Gives the versions, and the commit, which ends when memory knows of them.
     pub(crate) fn publish(&self, drafts: Vec<Draft>) -> Result<(Vec<i64>, OwnCommit<'_>)> {
+        self.publish_over(Old::Any, drafts)
+    }
+
+    /// As [`publish`](Self::publish), if the key of the only draft has what it should have; if not, the error is one of
+    /// kind `Busy`.
+    pub(crate) fn publish_over(&self, old: Old, drafts: Vec<Draft>) -> Result<(Vec<i64>, OwnCommit<'_>)> {
         let is_low = || self.storage.free(&self.root) < RESERVE;
         if is_low() && (!self.frees_by_sync() || is_low()) {
             let message = "the disk is full, but for the little that it takes to remove values";
@@ -172,23 +222,28 @@ impl Disk {
         }
         let mut rows = Vec::with_capacity(drafts.len());
         let mut placed = Vec::new();
-        for Draft { row, file } in drafts {
-            if let (Some(mut file), Some(name)) = (file, &row.file) {
-                let path = self.root.join(name);
+        for Draft { row, files } in drafts {
+            for (mut file, name) in files {
+                let path = self.root.join(&name);
                 if let Err(error) = file.keep_as(&path) {
                     self.discard(placed);
                     return Err(Error::io("cannot publish the value", error).with_key(&row.key).with_path(&path));
                 }
-                placed.push(name.clone());
+                placed.push(name);
             }
             rows.push(row);
         }
         let mut own = self.catalog.own_commit();
-        let published = self.commit(&rows, &mut own).map_err(|error| self.name_first(error, rows.first()));
-        #[cfg(feature = "ndarray")]
+        let published = self.commit(&rows, old, &mut own).map_err(|error| self.name_first(error, rows.first()));
+        #[cfg(any(feature = "lazy", feature = "ndarray"))]
         if let Ok(versions) = &published {
-            let arrays = rows.iter().zip(versions).filter(|(row, _)| row.format == "npy" && row.file.is_some());
-            arrays.for_each(|(_, &version)| self.note_verified(version));
+            // Not what was written by others.
+            let is_mapped = |row: &Row| {
+                let is_new = row.file.is_some() && row.parts().is_ok_and(|parts| parts.is_empty());
+                is_new && ["npy", "parquet"].contains(&row.format.as_str())
+            };
+            let mapped = rows.iter().zip(versions).filter(|(row, _)| is_mapped(row));
+            mapped.for_each(|(_, &version)| self.note_verified(version));
         }
         if published.is_err() {
             self.discard(placed);
@@ -197,12 +252,22 @@ impl Disk {
     }
 
     /// Whether this process wrote this version, or verified all of it.
-    #[cfg(feature = "ndarray")]
+    #[cfg(any(feature = "lazy", feature = "ndarray"))]
     pub(crate) fn is_verified(&self, version: i64) -> bool {
         self.verified.lock().unwrap_or_else(PoisonError::into_inner).contains(&version)
     }
 
-    #[cfg(feature = "ndarray")]
+    /// This process wrote the new version, but for what it shares with the old one.
+    #[cfg(any(feature = "arrow", feature = "ndarray", feature = "polars"))]
+    pub(crate) fn note_verified_as(&self, old: i64, new: i64) {
+        #[cfg(any(feature = "lazy", feature = "ndarray"))]
+        if self.is_verified(old) {
+            self.note_verified(new);
+        }
+        let _ = (old, new);
+    }
+
+    #[cfg(any(feature = "lazy", feature = "ndarray"))]
     pub(crate) fn note_verified(&self, version: i64) {
         /// More are forgotten, which costs another look at each.
         const MANY: usize = 100_000;
@@ -221,13 +286,18 @@ impl Disk {
     }
 
     /// Commits rows, if need be after making room for them.
-    fn commit(&self, rows: &[Row], own: &mut OwnCommit<'_>) -> Result<Vec<i64>> {
+    fn commit(&self, rows: &[Row], old: Old, own: &mut OwnCommit<'_>) -> Result<Vec<i64>> {
         let used = take(&mut *self.used.lock().unwrap_or_else(PoisonError::into_inner));
         let bytes: u64 = rows.iter().map(|row| row.stored_bytes).sum();
         // Twice for what waits for a sync and for evictions; others may take the room that was made.
         for _ in 0..10 {
             let mut over = None;
             let published = self.write_as(Some(own), false, |catalog| {
+                if let (Old::Just(old), Some(row)) = (old, rows.first())
+                    && catalog.version(&row.key)? != old
+                {
+                    return Err(Error::new(ErrorKind::Busy, "another process changed the value at the same time"));
+                }
                 catalog.touch(&used)?;
                 let versions = catalog.publish(rows)?;
                 match self.settings.limit.and_then(|limit| catalog.excess(limit)) {
@@ -313,13 +383,33 @@ impl Disk {
     }
 
     /// Opens the stored bytes of a row.
-    pub(crate) fn read(&self, mut row: Row) -> Result<Decoder> {
+    pub(crate) fn read(&self, row: Row) -> Result<Decoder> {
+        let (row, parts) = row.split()?;
+        let parts = parts.into_iter().map(|part| self.read_one(part)).collect::<Result<_>>()?;
+        Ok(self.read_one(row)?.with_parts(parts))
+    }
+
+    fn read_one(&self, mut row: Row) -> Result<Decoder> {
         let about = row.about.as_deref().and_then(|text| serde_json::from_str(text).ok());
         let (format, stored_name, size) = (take(&mut row.format), take(&mut row.stored_name), row.bytes);
         Ok(Decoder::new(self.payload(row)?, format, stored_name, about, size))
     }
 
-    /// The stored bytes of a row: those of an inline value are verified already, those of a file as they are read.
+    /// Reads and verifies all that is stored of a row; tells how many bytes it has read as it goes on.
+    pub(super) fn verify(&self, row: &Row, mut on_bytes: impl FnMut(u64)) -> Result<()> {
+        let (row, parts) = row.clone().split()?;
+        for row in std::iter::once(row).chain(parts) {
+            let path = row.file.as_deref().map(|name| self.value_path(name)).transpose()?;
+            let verified = self.payload(row).and_then(|payload| Ok(payload.verify(&mut on_bytes)?));
+            verified.map_err(|error| match &path {
+                Some(path) => error.with_path(path),
+                None => error,
+            })?;
+        }
+        Ok(())
+    }
+
+    /// The stored bytes of a row without parts: those of an inline value are verified already, those of a file as they are read.
     pub(super) fn payload(&self, row: Row) -> Result<Payload> {
         let fail = |error: Error, path: &Path| error.with_key(&row.key).with_path(path);
         let catalog = || self.root.join(CATALOG);

@@ -16,6 +16,8 @@ const MAGIC: &[u8; 6] = b"\x93NUMPY";
 const ALIGN: usize = 64;
 /// Headers are some hundred bytes; a longer one is an attack or damage.
 const MAX_HEADER: usize = 1 << 20;
+/// Elements are copied from file to file in pieces of so many bytes.
+const PIECE: usize = 4 << 20;
 /// What elements that do not lie in order are gathered in.
 const GATHER: usize = 1 << 20;
 
@@ -35,11 +37,37 @@ enum Place {
     Npy(u64),
     #[cfg(feature = "blosc")]
     Blosc(Box<super::b2nd::Header>),
+    /// Rows in several files, each in C order.
+    Parts(Vec<Layout>),
 }
 
 impl Layout {
     fn itemsize(&self) -> Option<usize> {
         self.dtype.get(2..)?.parse().ok()
+    }
+
+    /// Bytes of all elements.
+    fn bytes(&self) -> Option<usize> {
+        self.elements()?.checked_mul(self.itemsize()?)
+    }
+
+    /// The rows of several files as one array.
+    fn join(parts: Vec<Self>) -> Result<Self> {
+        let differ = || Error::damaged("the parts of the array do not fit together");
+        let first = parts.first().ok_or_else(differ)?;
+        let (dtype, mut shape) = (first.dtype.clone(), first.shape.clone());
+        if shape.is_empty() {
+            return Err(differ());
+        }
+        shape[0] = 0;
+        for part in &parts {
+            let is_in_order = !part.swapped && (!part.is_reversed() || part.shape.len() == 1);
+            if !is_in_order || part.dtype != dtype || part.shape.get(1..) != Some(&shape[1..]) {
+                return Err(differ());
+            }
+            shape[0] = shape[0].checked_add(part.shape[0]).ok_or_else(differ)?;
+        }
+        Ok(Self { dtype, shape, fortran_order: false, swapped: false, place: Place::Parts(parts) })
     }
 
     /// Whether the elements lie in the file as those of the array with its axes in reverse.
@@ -49,6 +77,7 @@ impl Layout {
             // What was in Fortran order in memory is in C order there.
             #[cfg(feature = "blosc")]
             Place::Blosc(_) => false,
+            Place::Parts(_) => false,
         }
     }
 
@@ -66,6 +95,7 @@ impl Layout {
             Place::Npy(_) => 0,
             #[cfg(feature = "blosc")]
             Place::Blosc(header) => header.scratch(),
+            Place::Parts(parts) => parts.iter().map(Self::scratch).sum(),
         }
     }
 
@@ -230,8 +260,17 @@ fn blosc_pays<A: Element>(array: &ArrayViewD<'_, A>, wanted: super::Compression)
     Ok((after as f64) < before as f64 * threshold)
 }
 
-/// Reads what the array's file says of it, and checks that the file can hold so much.
+/// Reads what the array's files say of it, and checks that they can hold so much.
 pub(crate) fn read_layout(input: &mut Decoder) -> Result<Layout> {
+    let own = read_own_layout(input)?;
+    if input.parts().is_empty() {
+        return Ok(own);
+    }
+    let others = input.parts_mut().iter_mut().map(read_own_layout);
+    Layout::join(std::iter::once(Ok(own)).chain(others).collect::<Result<_>>()?)
+}
+
+fn read_own_layout(input: &mut Decoder) -> Result<Layout> {
     match input.format() {
         "npy" => read_header(input, input.stored_len()).map_err(|error| Error::io("cannot read the NPY header", error)),
         #[cfg(feature = "blosc")]
@@ -370,26 +409,109 @@ pub(crate) fn read_elements<A: Element>(input: &mut Decoder, layout: &Layout) ->
             });
             read.map_err(cannot_read)
         }
+        Place::Parts(_) => {
+            let source = elements(input, layout).map_err(cannot_read)?;
+            A::read(len, &mut |bytes| source.read_exact_at(bytes, 0)).map_err(cannot_read)
+        }
     }
 }
 
-/// Gives `read` the bytes of all elements, in the order of the file, to be read at any offset.
-pub(crate) fn with_elements<T>(
-    input: &Decoder,
-    layout: &Layout,
-    read: impl FnOnce(&dyn ReadAt) -> io::Result<T>,
-) -> io::Result<T> {
+/// The bytes of all elements, in the order of the file, to be read at any offset.
+pub(crate) fn elements<'a>(input: &'a Decoder, layout: &'a Layout) -> io::Result<Box<dyn ReadAt + 'a>> {
     let source = &**input.payload();
     match &layout.place {
-        Place::Npy(offset) => read(&From { source, offset: *offset }),
+        Place::Npy(offset) => Ok(Box::new(From { source, offset: *offset })),
         #[cfg(feature = "blosc")]
         Place::Blosc(header) => {
-            let bytes = layout.elements().zip(layout.itemsize()).and_then(|(len, size)| len.checked_mul(size));
-            if bytes != Some(header.bytes()) {
+            if layout.bytes() != Some(header.bytes()) {
                 return Err(io::Error::new(io::ErrorKind::InvalidData, "the element size is not that of the dtype"));
             }
-            read(&header.unpacked(source)?)
+            Ok(Box::new(header.unpacked(source)?))
         }
+        Place::Parts(parts) => {
+            let inputs = std::iter::once(input).chain(input.parts());
+            let mut joined = Joined::default();
+            for (input, layout) in inputs.zip(parts) {
+                joined.add(elements(input, layout)?, layout.bytes().unwrap_or(0) as u64);
+            }
+            Ok(Box::new(joined))
+        }
+    }
+}
+
+/// Writes the array that is read in C order: compressed, if its first rows are. Gives the bytes of its elements too.
+pub(crate) fn rewrite(input: &mut Decoder, mut out: Encoder) -> Result<(Encoder, Format, u64)> {
+    let cannot_write = |error| Error::io("cannot write the array", error);
+    let layout = read_layout(input)?;
+    let sizes = layout.itemsize().zip(layout.bytes());
+    let (_itemsize, bytes) = sizes.ok_or_else(|| Error::damaged("the array has more elements than memory can"))?;
+    out.describe("dtype", layout.dtype.as_str());
+    out.describe("shape", json!(layout.shape));
+    out.describe("order", "C");
+    let source = elements(input, &layout).map_err(cannot_write)?;
+    let mut stream = Stream { source: &*source, position: 0 };
+    #[cfg(feature = "blosc")]
+    if input.format() == "b2nd" {
+        super::b2nd::write(&mut out, &layout.dtype, _itemsize, &layout.shape, &mut stream).map_err(cannot_write)?;
+        return Ok((out, Format::new("b2nd", "b2nd"), bytes as u64));
+    }
+    out.write_all(&header(&layout.dtype, false, &layout.shape, 0)).map_err(cannot_write)?;
+    let mut piece = vec![0; bytes.min(PIECE)];
+    while stream.position < bytes as u64 {
+        let len = stream.read(&mut piece).map_err(cannot_write)?;
+        out.write_all(&piece[..len]).map_err(cannot_write)?;
+    }
+    Ok((out, Format::new("npy", "npy"), bytes as u64))
+}
+
+/// Bytes that are read at offsets, as a stream.
+struct Stream<'a> {
+    source: &'a dyn ReadAt,
+    position: u64,
+}
+
+impl Read for Stream<'_> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let len = self.source.read_at(buf, self.position)?;
+        self.position += len as u64;
+        Ok(len)
+    }
+}
+
+/// Bytes of several sources, one after the other.
+#[derive(Default)]
+struct Joined<'a> {
+    sources: Vec<Box<dyn ReadAt + 'a>>,
+    /// Where each ends.
+    ends: Vec<u64>,
+}
+
+impl<'a> Joined<'a> {
+    /// Adds the first bytes of a source.
+    fn add(&mut self, source: Box<dyn ReadAt + 'a>, len: u64) {
+        self.ends.push(self.len() + len);
+        self.sources.push(source);
+    }
+}
+
+impl ReadAt for Joined<'_> {
+    fn len(&self) -> u64 {
+        self.ends.last().copied().unwrap_or(0)
+    }
+
+    fn read_exact_at(&self, mut buf: &mut [u8], mut offset: u64) -> io::Result<()> {
+        if offset.checked_add(buf.len() as u64).is_none_or(|end| end > self.len()) {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        let mut index = self.ends.partition_point(|&end| end <= offset);
+        while !buf.is_empty() {
+            let start = if index == 0 { 0 } else { self.ends[index - 1] };
+            let taken = buf.len().min(usize::try_from(self.ends[index] - offset).unwrap_or(usize::MAX));
+            let (now, rest) = buf.split_at_mut(taken);
+            self.sources[index].read_exact_at(now, offset - start)?;
+            (buf, offset, index) = (rest, offset + taken as u64, index + 1);
+        }
+        Ok(())
     }
 }
 

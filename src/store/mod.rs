@@ -4,6 +4,8 @@
 //! publishing it, changing it) holds that key's lock, see [`key_lock`]; room is made in [`room`]; values are written in
 //! [`publish`]; they are read through [`open`].
 
+#[cfg(any(feature = "arrow", feature = "ndarray", feature = "polars"))]
+mod append;
 mod key_lock;
 mod locked;
 #[cfg(all(test, feature = "model"))]

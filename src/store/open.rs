@@ -63,7 +63,7 @@ impl Store {
         Err(Error::new(ErrorKind::Busy, "the value is replaced faster than it can be read").with_key(key))
     }
 
-    fn open_row(&self, row: Row, generation: Option<u64>) -> Result<Opened> {
+    pub(super) fn open_row(&self, row: Row, generation: Option<u64>) -> Result<Opened> {
         let path = row.file.as_deref().map(|name| self.disk.value_path(name)).transpose()?;
         let (key, version, size, buffer) = (row.key.clone(), row.version, row.bytes, decode_buffer(&row));
         Ok(Opened { key, version, generation, size, buffer, path, decoder: self.disk.read(row)? })

@@ -131,7 +131,7 @@ impl Store {
     }
 
     /// Publishes a value that was written in pieces, in place of what the key had.
-    #[cfg(any(feature = "arrow", feature = "ndarray"))]
+    #[cfg(any(feature = "arrow", feature = "lazy", feature = "ndarray"))]
     pub(crate) fn publish_written(&self, key: &Key, draft: Draft) -> Result<()> {
         let lock = self.lock_to_change(key)?;
         let Published { commit, synced, .. } = self.publish_drafts(vec![draft])?;
@@ -146,9 +146,14 @@ impl Store {
     /// Publishes drafts, and makes them durable where that is wanted at once.
     pub(super) fn publish_drafts(&self, drafts: Vec<Draft>) -> Result<Published<'_>> {
         let (versions, commit) = self.disk.publish(drafts)?;
-        self.note_unsynced();
-        let synced = if self.durability == Durability::Immediate { self.sync() } else { Ok(()) };
+        let synced = self.sync_if_wanted();
         Ok(Published { versions, commit, synced })
+    }
+
+    /// Makes what was published durable where that is wanted at once.
+    pub(super) fn sync_if_wanted(&self) -> Result<()> {
+        self.note_unsynced();
+        if self.durability == Durability::Immediate { self.sync() } else { Ok(()) }
     }
 
     /// The background writer syncs in time.
@@ -174,8 +179,12 @@ impl Store {
 
     /// Writes a value; a panic in a user's encoder is an error like any other, so that no other value suffers.
     pub(super) fn write(&self, key: &Key, value: &dyn Stored) -> Result<Draft> {
-        let write = AssertUnwindSafe(|| self.disk.draft(key, value));
-        panic::catch_unwind(write).unwrap_or_else(|_| {
+        self.guard(key, || self.disk.draft(key, value))
+    }
+
+    /// Runs an encoder.
+    pub(super) fn guard<T>(&self, key: &Key, write: impl FnOnce() -> Result<T>) -> Result<T> {
+        panic::catch_unwind(AssertUnwindSafe(write)).unwrap_or_else(|_| {
             Err(Error::unsupported("the value's encoder panicked, so it cannot be written").with_key(key))
         })
     }

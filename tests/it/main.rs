@@ -1,6 +1,8 @@
 //! What must hold of a chest, tested from outside.
 #![allow(clippy::unwrap_used, reason = "a test that unwraps nothing has failed, and says where")]
 
+#[cfg(all(feature = "ndarray", feature = "arrow", feature = "lazy"))]
+mod append;
 #[cfg(feature = "ndarray")]
 mod arrays;
 #[cfg(all(feature = "ndarray", feature = "polars"))]
@@ -12,6 +14,8 @@ mod frames;
 mod helpers;
 mod hostile;
 mod keys;
+#[cfg(all(feature = "arrow", feature = "lazy"))]
+mod lazy;
 #[cfg(all(feature = "ndarray", feature = "arrow", feature = "polars"))]
 mod model;
 #[cfg(all(feature = "ndarray", feature = "arrow", feature = "polars"))]

@@ -1,5 +1,6 @@
 //! What changes the catalog. Every change is a transaction; the next open undoes one that did not end.
 
+use std::collections::HashSet;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -10,6 +11,7 @@ use super::row::{COLUMNS, hash};
 use super::state::State;
 use super::wal_index::WalIndex;
 use super::{BUSY_TIMEOUT, Catalog, OwnCommit, Row, sql_error};
+use crate::disk::parts::files;
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::Key;
 
@@ -56,6 +58,25 @@ pub(crate) struct Transaction<'a> {
 
 /// Rows, by their versions, with their files.
 pub(crate) type Garbage = Vec<(i64, Option<String>)>;
+
+/// What a row names.
+struct Named {
+    file: Option<String>,
+    stored_bytes: i64,
+    about: Option<String>,
+}
+
+impl Named {
+    /// Reads the columns `file, stored_bytes, about`, which begin at this index.
+    fn at(row: &rusqlite::Row<'_>, index: usize) -> rusqlite::Result<Self> {
+        Ok(Self { file: row.get(index)?, stored_bytes: row.get(index + 1)?, about: row.get(index + 2)? })
+    }
+
+    /// All files of the value, each with its bytes.
+    fn into_files(self) -> impl Iterator<Item = (String, i64)> {
+        files(self.file, self.stored_bytes, self.about.as_deref())
+    }
+}
 
 impl Catalog {
     /// Runs `work` in a transaction. Gives its result, and the files that nobody needs after it.
@@ -151,10 +172,15 @@ fn run<T>(
 }
 
 fn unsynced(sql: &Connection) -> rusqlite::Result<Unsynced> {
-    let query = "SELECT version, file FROM entries \
+    let query = "SELECT version, file, stored_bytes, about FROM entries \
                  WHERE version > (SELECT synced FROM state) AND file IS NOT NULL ORDER BY version";
-    let mut files = sql.prepare_cached(query)?;
-    let files = files.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<rusqlite::Result<_>>()?;
+    let mut query = sql.prepare_cached(query)?;
+    let mut rows = query.query([])?;
+    let mut files = Vec::new();
+    while let Some(row) = rows.next()? {
+        let version = row.get(0)?;
+        files.extend(Named::at(row, 1)?.into_files().map(|(file, _)| (version, file)));
+    }
     let mut doubtful = sql.prepare_cached("SELECT version FROM doubtful JOIN entries USING (version)")?;
     let doubtful = doubtful.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
     Ok(Unsynced { files, doubtful })
@@ -184,7 +210,7 @@ impl<'a> Transaction<'a> {
         let mut in_order: Vec<_> = hashes.zip(rows.iter().zip(&versions)).collect();
         in_order.sort_unstable_by_key(|(hash, (_, version))| (buckets::number(short(*hash), count), **version));
         for (hash, (row, version)) in in_order {
-            self.take_out(&row.key, *version)?;
+            self.take_out(&row.key, *version, &row.files())?;
             self.count_in(hash, *version, row.stored_bytes.cast_signed())?;
         }
         Ok(versions)
@@ -220,34 +246,69 @@ impl<'a> Transaction<'a> {
     /// Removes a key. Tells whether it was there.
     pub(crate) fn remove(&mut self, key: &Key) -> Result<bool> {
         let since = self.next_version()?;
-        let was_there = self.take_out(key, since)?;
+        let was_there = self.take_out(key, since, &[])?;
         if !was_there {
             self.state.last -= 1;
         }
         Ok(was_there)
     }
 
-    /// Takes a key's row out of the table. It is kept aside, together with its file, if a power cut could bring it back
-    /// or make it needed again: because a value that comes in its place is not on the medium yet.
-    fn take_out(&mut self, key: &Key, since: i64) -> Result<bool> {
+    /// Takes a key's row out of the table. It is kept aside, together with its files, if a power cut could bring it back
+    /// or make it needed again: because a value that comes in its place is not on the medium yet. That value may need
+    /// some of its files too.
+    fn take_out(&mut self, key: &Key, since: i64, needed: &[String]) -> Result<bool> {
         let Some(version) = self.version(key)? else { return Ok(false) };
-        let select = "SELECT stored_bytes, file FROM entries WHERE version = ?1";
+        let select = "SELECT file, stored_bytes, about FROM entries WHERE version = ?1";
         let mut select = self.sql.prepare_cached(select).map_err(sql_error)?;
-        let old = select.query_row([version], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, Option<String>>(1)?)));
-        let (stored_bytes, file) = old.map_err(sql_error)?;
+        let old = select.query_row([version], |row| Named::at(row, 0)).map_err(sql_error)?;
+        let stored_bytes = old.stored_bytes;
+        let mut files: Vec<(String, i64)> = old.into_files().collect();
         let was_synced = self.durable && version <= self.state.synced;
-        if self.durable && (file.is_some() || was_synced) {
+        if self.durable && (!files.is_empty() || was_synced) {
             let retire = "INSERT INTO retired SELECT *, ?2 FROM entries WHERE version = ?1";
             let mut retire = self.sql.prepare_cached(retire).map_err(sql_error)?;
             retire.execute([version, since]).map_err(sql_error)?;
         }
-        match (was_synced, file) {
-            (true, Some(_)) => self.state.waiting = self.state.waiting.saturating_add(stored_bytes),
-            (false, Some(file)) => self.garbage.push((version, Some(file))),
-            (_, None) => {}
+        files.retain(|(file, _)| !needed.contains(file));
+        if was_synced {
+            let bytes = files.iter().fold(0, |sum: i64, (_, bytes)| sum.saturating_add(*bytes));
+            self.state.waiting = self.state.waiting.saturating_add(bytes);
+        } else {
+            self.throw_away(version, files.into_iter().map(|(file, _)| file).collect(), key)?;
+        }
+        if !needed.is_empty() {
+            self.pass_doubt_on(version, since)?;
         }
         self.delete(hash(key.canonical()), version, stored_bytes)?;
         Ok(true)
+    }
+
+    /// What could not be synced of a version is in doubt in the one that shares its files.
+    fn pass_doubt_on(&mut self, old: i64, new: i64) -> Result<()> {
+        let sql = "INSERT OR IGNORE INTO doubtful SELECT ?2 FROM doubtful WHERE version = ?1";
+        let mut pass = self.sql.prepare_cached(sql).map_err(sql_error)?;
+        pass.execute([old, new]).map(|_| ()).map_err(sql_error)
+    }
+
+    /// Adds to the garbage a row that is nobody's any more, with those of its files that no other version of its key
+    /// needs after a power cut.
+    fn throw_away(&mut self, version: i64, mut files: Vec<String>, key: &Key) -> Result<()> {
+        if files.len() > 1 {
+            let sql = "SELECT file, stored_bytes, about FROM retired \
+                       WHERE hash = ?1 AND key = ?2 AND version <= ?3 AND since > ?3";
+            let mut query = self.sql.prepare_cached(sql).map_err(sql_error)?;
+            let key = key.canonical();
+            let mut rows = query.query(params![hash(key), key, self.state.synced]).map_err(sql_error)?;
+            while let Some(row) = rows.next().map_err(sql_error)? {
+                let needed = Named::at(row, 0).map_err(sql_error)?;
+                needed.into_files().for_each(|(needed, _)| files.retain(|file| *file != needed));
+            }
+        }
+        if files.is_empty() {
+            self.garbage.push((version, None));
+        }
+        self.garbage.extend(files.into_iter().map(|file| (version, Some(file))));
+        Ok(())
     }
 
     fn delete(&mut self, hash: i64, version: i64, stored_bytes: i64) -> Result<()> {
@@ -272,21 +333,21 @@ impl<'a> Transaction<'a> {
         let mut freed = 0;
         let mut evicted = 0;
         while freed < bytes {
-            let sql = "SELECT hash, version, stored_bytes, file FROM entries ORDER BY used LIMIT ?1";
+            let sql = "SELECT hash, version, file, stored_bytes, about FROM entries ORDER BY used LIMIT ?1";
             let mut oldest = self.sql.prepare_cached(sql).map_err(sql_error)?;
-            let rows =
-                oldest.query_map([EVICT_AT_A_TIME], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)));
-            let rows = rows.and_then(Iterator::collect::<rusqlite::Result<Vec<(i64, i64, i64, Option<String>)>>>);
+            let rows = oldest.query_map([EVICT_AT_A_TIME], |row| Ok((row.get(0)?, row.get(1)?, Named::at(row, 2)?)));
+            let rows = rows.and_then(Iterator::collect::<rusqlite::Result<Vec<(i64, i64, Named)>>>);
             let rows = rows.map_err(sql_error)?;
             if rows.is_empty() {
                 break;
             }
-            for (hash, version, stored_bytes, file) in rows {
+            for (hash, version, named) in rows {
                 if freed >= bytes {
                     break;
                 }
+                let stored_bytes = named.stored_bytes;
                 self.delete(hash, version, stored_bytes)?;
-                self.garbage.push((version, file));
+                self.garbage.extend(named.into_files().map(|(file, _)| (version, Some(file))));
                 freed += stored_bytes.max(0).cast_unsigned();
                 evicted += 1;
             }
@@ -312,13 +373,46 @@ impl<'a> Transaction<'a> {
 
     /// Adds to the garbage what an earlier process left of it.
     pub(crate) fn collect(&mut self) -> Result<()> {
-        let sql = "SELECT version, file FROM retired WHERE since <= ?1 OR version > ?1";
+        let synced = self.state.synced;
+        let mut needed = HashSet::new();
+        let sql = "SELECT file, stored_bytes, about FROM retired WHERE version <= ?1 AND since > ?1";
+        let mut kept = self.sql.prepare_cached(sql).map_err(sql_error)?;
+        let mut kept = kept.query([synced]).map_err(sql_error)?;
+        while let Some(row) = kept.next().map_err(sql_error)? {
+            needed.extend(Named::at(row, 0).map_err(sql_error)?.into_files().map(|(file, _)| file));
+        }
+        let sql = "SELECT version, hash, file, stored_bytes, about FROM retired WHERE since <= ?1 OR version > ?1";
         let mut left = self.sql.prepare_cached(sql).map_err(sql_error)?;
-        let left = left.query_map([self.state.synced], |row| Ok((row.get(0)?, row.get(1)?))).map_err(sql_error)?;
-        for row in left {
-            self.garbage.push(row.map_err(sql_error)?);
+        let mut left = left.query([synced]).map_err(sql_error)?;
+        while let Some(row) = left.next().map_err(sql_error)? {
+            let (version, hash) = (row.get(0).map_err(sql_error)?, row.get(1).map_err(sql_error)?);
+            let mut files: Vec<String> =
+                Named::at(row, 2).map_err(sql_error)?.into_files().map(|(file, _)| file).collect();
+            files.retain(|file| !needed.contains(file));
+            if !files.is_empty() {
+                let live = self.files_of(hash)?;
+                files.retain(|file| !live.contains(file));
+            }
+            if files.is_empty() {
+                self.garbage.push((version, None));
+            }
+            self.garbage.extend(files.into_iter().map(|file| (version, Some(file))));
         }
         Ok(())
+    }
+
+    /// The files of the values whose keys have this hash.
+    fn files_of(&mut self, hash: i64) -> Result<Vec<String>> {
+        let mut select = self
+            .sql
+            .prepare_cached("SELECT file, stored_bytes, about FROM entries WHERE version = ?1")
+            .map_err(sql_error)?;
+        let mut files = Vec::new();
+        for version in self.buckets.find(self.sql, self.state.buckets, short(hash))? {
+            let named = select.query_row([version], |row| Named::at(row, 0)).map_err(sql_error)?;
+            files.extend(named.into_files().map(|(file, _)| file));
+        }
+        Ok(files)
     }
 
     /// What is not known to be on the medium; nothing can be added while the transaction lasts.
@@ -354,25 +448,30 @@ impl<'a> Transaction<'a> {
     }
 
     /// Takes out a row whose value is lost. The one that it replaced takes its place again, if that was on the medium.
-    /// Tells whether there is one.
-    pub(crate) fn withdraw(&mut self, row: &Row) -> Result<bool> {
+    /// Gives the files of that one.
+    pub(crate) fn withdraw(&mut self, row: &Row) -> Result<Vec<String>> {
         let key = row.key.canonical();
         self.delete(hash(key), row.version, row.stored_bytes.cast_signed())?;
         // What was replaced or removed before the last sync is garbage.
-        let select = "SELECT version, stored_bytes, file FROM retired WHERE hash = ?1 AND key = ?2 AND version <= ?3 \
-                      AND since > ?3 ORDER BY version DESC LIMIT 1";
+        let select = "SELECT version, file, stored_bytes, about FROM retired \
+                      WHERE hash = ?1 AND key = ?2 AND version <= ?3 AND since > ?3 ORDER BY version DESC LIMIT 1";
         let mut select = self.sql.prepare_cached(select).map_err(sql_error)?;
         let old = select.query_row(params![hash(key), key, self.state.synced], |row| {
-            Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get::<_, Option<String>>(2)?))
+            Ok((row.get::<_, i64>(0)?, Named::at(row, 1)?))
         });
-        let Some((version, stored_bytes, file)) = old.optional().map_err(sql_error)? else { return Ok(false) };
+        let Some((version, old)) = old.optional().map_err(sql_error)? else { return Ok(Vec::new()) };
+        let stored_bytes = old.stored_bytes;
+        let files: Vec<(String, i64)> = old.into_files().collect();
         let restore = "INSERT INTO entries SELECT version, hash, key, kind, type, format, bytes, stored_bytes, payload, \
                        label_at, checksums, created_ns, seal, used, about, file, inline FROM retired WHERE version = ?1";
         self.sql.execute(restore, [version]).map_err(sql_error)?;
         self.sql.execute("DELETE FROM retired WHERE version = ?1", [version]).map_err(sql_error)?;
         self.count_in(hash(key), version, stored_bytes)?;
-        self.state.waiting = self.state.waiting.saturating_sub(if file.is_some() { stored_bytes } else { 0 });
-        Ok(true)
+        // What both have in common was not counted.
+        let theirs = row.files();
+        let waited = files.iter().filter(|(file, _)| !theirs.contains(file)).map(|(_, bytes)| *bytes).sum();
+        self.state.waiting = self.state.waiting.saturating_sub(waited);
+        Ok(files.into_iter().map(|(file, _)| file).collect())
     }
 
     /// Takes out a damaged row, if it is still there.
@@ -385,12 +484,16 @@ impl<'a> Transaction<'a> {
     }
 
     /// The files that rows name, retired ones included.
-    pub(crate) fn files(&self) -> Result<std::collections::HashSet<String>> {
-        let sql =
-            "SELECT file FROM entries WHERE file IS NOT NULL UNION SELECT file FROM retired WHERE file IS NOT NULL";
-        let mut files = self.sql.prepare(sql).map_err(sql_error)?;
-        let files = files.query_map([], |row| row.get(0)).map_err(sql_error)?;
-        files.collect::<rusqlite::Result<_>>().map_err(sql_error)
+    pub(crate) fn files(&self) -> Result<HashSet<String>> {
+        let sql = "SELECT file, stored_bytes, about FROM entries WHERE file IS NOT NULL \
+                   UNION ALL SELECT file, stored_bytes, about FROM retired WHERE file IS NOT NULL";
+        let mut query = self.sql.prepare(sql).map_err(sql_error)?;
+        let mut rows = query.query([]).map_err(sql_error)?;
+        let mut files = HashSet::new();
+        while let Some(row) = rows.next().map_err(sql_error)? {
+            files.extend(Named::at(row, 0).map_err(sql_error)?.into_files().map(|(file, _)| file));
+        }
+        Ok(files)
     }
 
     pub(crate) fn boot(&self) -> &str {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use arrow_array::{Array, ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow_data::ArrayData;
-use arrow_schema::{ArrowError, SchemaRef};
+use arrow_schema::{ArrowError, Schema, SchemaRef};
 use bytes::Bytes;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 use parquet::arrow::{ArrowWriter, ProjectionMask};
@@ -17,10 +17,10 @@ use parquet::file::properties::WriterProperties;
 use parquet::file::reader::{ChunkReader, Length};
 use serde_json::json;
 
-use super::super::{Compression, Decoder, Encoder, Format, Payload, ROW_GROUP_BYTES, ReadAt};
+use super::super::{Compression, Decoder, Encoder, Format, Payload, ROW_GROUP_BYTES, ReadAt, read_frame};
 use super::{Justified, check};
 use crate::error::{Error, ErrorKind, Result};
-use crate::value::Selection;
+use crate::value::{Selection, read_pieces};
 
 /// Rows of a batch that is read.
 const BATCH_ROWS: u64 = 64 << 10;
@@ -182,15 +182,15 @@ impl Batches {
     }
 }
 
-/// Reads what is selected: the schema, and at least one batch.
-pub(crate) fn decode(input: &mut Decoder, selection: &Selection) -> Result<(SchemaRef, Vec<RecordBatch>)> {
+/// Reads what is selected: at least one batch.
+pub(crate) fn decode(input: &mut Decoder, selection: &Selection) -> Result<Vec<RecordBatch>> {
     let reader = batches(input, selection)?;
     let schema = reader.schema.clone();
     let mut batches = reader.collect::<Result<Vec<_>>>()?;
     if batches.is_empty() {
-        batches.push(RecordBatch::new_empty(schema.clone()));
+        batches.push(RecordBatch::new_empty(schema));
     }
-    Ok((schema, batches))
+    Ok(batches)
 }
 
 /// Reads what is selected, batch by batch.
@@ -231,6 +231,22 @@ pub(crate) fn batches(input: &mut Decoder, selection: &Selection) -> Result<Batc
         .build()
         .map_err(damaged)?;
     Ok(Batches { schema, reader: Some(reader), rows: 0, order, memory: 0, seen: HashSet::new(), justified })
+}
+
+/// The batches of each file of a frame.
+pub(crate) fn pieces(input: &mut Decoder) -> Result<Vec<Batches>> {
+    read_pieces(input, &Selection::default(), |input, selection| read_frame(|| batches(input, selection)))
+}
+
+/// Writes batches as one file.
+pub(crate) fn rewrite(pieces: Vec<Batches>, out: Encoder) -> Result<(Encoder, Format, u64)> {
+    // There is one at least.
+    let schema = pieces.first().map_or_else(|| Schema::empty().into(), |piece| piece.schema.clone());
+    let mut writer = Pieces::new(schema, out)?;
+    for batch in pieces.into_iter().flatten() {
+        writer.write(&batch?)?;
+    }
+    writer.finish()
 }
 
 fn damaged(error: ParquetError) -> Error {

@@ -6,6 +6,13 @@ mod claims;
 mod footer;
 mod thrift;
 
+use super::{Decoder, Encoder, Format};
+#[cfg(feature = "arrow")]
+use crate::error::ErrorKind;
+use crate::error::Result;
+#[cfg(feature = "polars")]
+use crate::value::frame;
+
 #[cfg(feature = "arrow")]
 pub(crate) use self::claims::Justified;
 #[cfg(feature = "polars")]
@@ -13,3 +20,17 @@ pub(crate) use self::claims::Part;
 pub(crate) use self::claims::check;
 #[cfg(feature = "polars")]
 pub(crate) use self::footer::footer_range;
+
+/// Writes the frame that is read, as one file; with the library that can read it. Gives the bytes that it takes in memory
+/// too.
+pub(crate) fn rewrite(input: &mut Decoder, out: Encoder) -> Result<(Encoder, Format, u64)> {
+    #[cfg(feature = "arrow")]
+    match arrow::pieces(input) {
+        Err(error) if error.kind() == ErrorKind::Unsupported && cfg!(feature = "polars") => {}
+        pieces => return arrow::rewrite(pieces?, out),
+    }
+    #[cfg(feature = "polars")]
+    return frame::rewrite(input, out);
+    #[cfg(not(feature = "polars"))]
+    unreachable!("what arrow cannot read is an error then")
+}

@@ -1,0 +1,147 @@
+//! Rows that are appended to stored values, and values that are made whole again.
+
+use std::sync::Arc;
+
+use super::key_lock::KeyLock;
+use super::{Store, check_type};
+use crate::disk::{About, Draft, Old, Part, Row};
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::{Decoder, Encoder, Format};
+use crate::key::Key;
+use crate::value::{Kind, Partial, Selection, Stored};
+
+/// Other processes may change the value at the same time; then it is tried again.
+const ATTEMPTS: usize = 100;
+
+/// A part that is not larger than the rows that follow it is written again together with them, up to this size. So many
+/// small additions become few files, and each row is written again only as often as its file doubles.
+const LARGEST_MERGED: u64 = 64 << 20;
+
+impl Store {
+    /// Adds rows to a value; if there is none, they are one.
+    pub(crate) fn append<V: Partial>(&self, key: &Key, rows: Arc<V>) -> Result<()> {
+        if let Err(error) = key.check().and_then(|()| Stored::check(&*rows)).and_then(|()| rows.height().map(|_| ())) {
+            return Err(error.with_key(key));
+        }
+        let lock = self.lock_to_change(key)?;
+        self.publish(std::slice::from_ref(&lock))?;
+        for _ in 0..ATTEMPTS {
+            let row = self.disk.catalog().find(key)?;
+            let done = match &row {
+                Some(row) => check_type::<V>(key, row.kind, &row.stored_name)
+                    .and_then(|()| self.read_rows::<V>(row, 0, Some(0)))
+                    .and_then(|stored| self.append_to(&lock, row, &stored, &rows)),
+                None => self.write(key, &*rows).and_then(|draft| self.publish_over(&lock, None, draft)),
+            };
+            match done {
+                // What was read belongs to a version that is no more.
+                Err(_) if self.disk.catalog().version(key)? != row.map(|row| row.version) => {}
+                done => return done.map_err(|error| error.with_key(key)),
+            }
+        }
+        Err(Error::new(ErrorKind::Busy, "other processes change the value all the time").with_key(key))
+    }
+
+    fn append_to<V: Partial>(&self, lock: &KeyLock<'_>, row: &Row, stored: &V, rows: &Arc<V>) -> Result<()> {
+        rows.check_follows(stored)?;
+        let count = rows.height()? as u64;
+        if count == 0 {
+            return Ok(());
+        }
+        let Some(before) = row.rows().filter(|_| has_room_for_parts(row)) else {
+            let whole = self.read_rows::<V>(row, 0, None)?;
+            let (room, _made) = self.make_room(Stored::size(&whole).saturating_add(Stored::size(&**rows)));
+            let joined = V::join(vec![whole, rows.part(&Selection::default())?])?;
+            let draft = self.write(lock.key(), &joined)?;
+            drop((room, joined));
+            return self.publish_over(lock, Some(row.version), draft);
+        };
+        let mut parts = row.parts()?;
+        let kept = first_to_merge(&parts, Stored::size(&**rows));
+        let start = parts.drain(kept..).fold(before, |start, part| start.saturating_sub(part.rows));
+        let draft = if start == before {
+            self.draft_rows(row, parts, start, &**rows, count)?
+        } else {
+            let merged = self.read_rows::<V>(row, start, None)?;
+            let (_room, _made) = self.make_room(2 * Stored::size(&merged));
+            let joined = V::join(vec![merged, rows.part(&Selection::default())?])?;
+            self.draft_rows(row, parts, start, &joined, before - start + count)?
+        };
+        self.publish_over(lock, Some(row.version), draft)
+    }
+
+    fn draft_rows(&self, old: &Row, parts: Vec<Part>, start: u64, rows: &dyn Stored, count: u64) -> Result<Draft> {
+        self.guard(&old.key, || self.disk.draft_rows(old, parts, start, rows, count))
+    }
+
+    /// Publishes what is made of a version in its place; memory forgets what it had.
+    fn publish_over(&self, lock: &KeyLock<'_>, old: Option<i64>, draft: Draft) -> Result<()> {
+        let (versions, commit) = self.disk.publish_over(Old::Just(old), vec![draft])?;
+        if let (Some(old), [new]) = (old, versions.as_slice()) {
+            self.disk.note_verified_as(old, *new);
+        }
+        let synced = self.sync_if_wanted();
+        let mut state = self.state();
+        state.counts.published += 1;
+        state.residents.remove(lock.key());
+        state.residents.release(lock.key());
+        commit.known();
+        synced
+    }
+
+    /// Reads rows of a stored value, from `start` to the end or as many as are wanted.
+    fn read_rows<V: Partial>(&self, row: &Row, start: u64, count: Option<usize>) -> Result<V> {
+        let start = usize::try_from(start).unwrap_or(usize::MAX);
+        let end = count.map_or(usize::MAX, |count| start.saturating_add(count));
+        let selection = Selection { rows: Some(start..end), columns: None };
+        self.open_row(row.clone(), None)?.read(|input| V::decode_part(input, &selection))
+    }
+
+    /// Writes a value that consists of parts as one. Tells whether it was one.
+    pub(crate) fn compact(
+        &self,
+        key: &Key,
+        rewrite: impl Fn(Kind, &mut Decoder, Encoder) -> Result<(Encoder, Format, u64)>,
+    ) -> Result<Option<bool>> {
+        let lock = self.lock_to_change(key)?;
+        self.publish(std::slice::from_ref(&lock))?;
+        for _ in 0..ATTEMPTS {
+            let Some(row) = self.disk.catalog().find(key)? else { return Ok(None) };
+            if row.parts()?.is_empty() {
+                return Ok(Some(false));
+            }
+            let written = self.open_row(row.clone(), None).and_then(|opened| {
+                let (encoder, place) = self.disk.begin(key)?;
+                let (encoder, format, bytes) = opened.read(|input| rewrite(row.kind, input, encoder))?;
+                let (kind, stored_name) = (row.kind, row.stored_name.clone());
+                self.disk.complete(place, encoder, About { kind, stored_name, bytes, format })
+            });
+            match written.and_then(|draft| self.publish_over(&lock, Some(row.version), draft)) {
+                Err(_) if self.disk.catalog().version(key)? != Some(row.version) => {}
+                done => return done.map(|()| Some(true)).map_err(|error| error.with_key(key)),
+            }
+        }
+        Err(Error::new(ErrorKind::Busy, "other processes change the value all the time").with_key(key))
+    }
+}
+
+/// Whether rows can follow in files of their own: not those of small values in the catalog, and not those of arrays in
+/// Fortran order, whose rows do not lie one after the other.
+fn has_room_for_parts(row: &Row) -> bool {
+    let facts: serde_json::Value =
+        row.about.as_deref().and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
+    let is_fortran =
+        row.format == "npy" && facts["order"] == "F" && facts["shape"].as_array().is_some_and(|shape| shape.len() > 1);
+    row.file.is_some() && !is_fortran
+}
+
+/// The first of the last parts that are so small that they are written again with rows of so many bytes.
+fn first_to_merge(parts: &[Part], bytes: u64) -> usize {
+    let mut merged = bytes;
+    let mut first = parts.len();
+    while first > 0 && parts[first - 1].bytes <= merged && merged + parts[first - 1].bytes <= LARGEST_MERGED {
+        first -= 1;
+        merged += parts[first].bytes;
+    }
+    first
+}
