@@ -2,6 +2,7 @@
 //!
 //! Arrays that exceed the budget four times are compared with plain files of the same bytes, written with one buffer and
 //! read by mapping them; small values with a hand-written SQLite table and with a `HashMap`. Each figure is the median of five runs.
+//! `-- small` leaves the arrays out; `-- small 1000000` takes so many small values.
 
 use std::collections::HashMap;
 use std::hint::black_box;
@@ -19,16 +20,17 @@ const BUDGET: u64 = 256 << 20;
 const SMALL: usize = 100_000;
 
 fn main() -> Result<()> {
-    // `-- small` leaves the arrays out.
-    if std::env::args().any(|argument| argument == "small") {
-        return small();
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let number = arguments.iter().find_map(|argument| argument.parse().ok()).unwrap_or(SMALL);
+    if arguments.iter().any(|argument| argument == "small") {
+        return small(number);
     }
     println!("{ARRAYS} float64 arrays of {} MiB, a budget of {} MiB", (LEN * 8) >> 20, BUDGET >> 20);
     println!("{:<40}{:>12}{:>12}{:>10}", "", "chest MiB/s", "files MiB/s", "ratio");
     for (name, array) in [("smooth", smooth()), ("noise", noise())] {
         arrays(name, &array)?;
     }
-    small()
+    small(number)
 }
 
 /// A slowly changing signal, as measurements are.
@@ -159,27 +161,28 @@ impl Times {
     }
 }
 
-fn small() -> Result<()> {
-    println!("\n{SMALL} values of 256 bytes, all within the budget, against SQLite");
+fn small(number: usize) -> Result<()> {
+    println!("\n{number} values of 256 bytes, all within the budget, against SQLite");
     println!("{:<40}{:>12}{:>12}{:>10}", "", "chest k/s", "SQLite k/s", "ratio");
     let value = vec![7u8; 256];
-    let thousands = SMALL as f64 / 1000.0;
+    let thousands = number as f64 / 1000.0;
     let mut times = Times::default();
     let mut warm = Times::default();
+    let mut opening = Times::default();
     for _ in 0..RUNS {
         let dir = tempfile::tempdir()?;
-        let sql = |error| icechest::Error::new(icechest::ErrorKind::Io, "the floor failed").with_source(error);
-        let (put, get) = sqlite(&dir.path().join("floor.sqlite"), &value).map_err(sql)?;
+        let floor = dir.path().join("floor.sqlite");
+        let (put, get) = sqlite(&floor, number, &value).map_err(failed)?;
         times.note("insert until published", true, put);
         times.note("get, in a fresh chest", true, get);
 
-        let chest = Chest::open(dir.path().join("chest"))?;
+        let chest = Chest::builder().budget(4u64 << 30).open(dir.path().join("chest"))?;
         times.add("insert until published", false, || {
-            (0..SMALL).try_for_each(|i| chest.insert(i, value.clone()))?;
+            (0..number).try_for_each(|i| chest.insert(i, value.clone()))?;
             chest.flush()
         })?;
         let map: RwLock<HashMap<Key, Arc<Vec<u8>>>> = RwLock::default();
-        for i in 0..SMALL {
+        for i in 0..number {
             map.write().unwrap_or_else(PoisonError::into_inner).insert(i.into(), Arc::new(value.clone()));
         }
         let find = |i: usize| -> Result<usize> {
@@ -189,50 +192,76 @@ fn small() -> Result<()> {
         let get = |i: usize| Ok(chest.get::<Vec<u8>>(i)?.len());
         for threads in [1, 2] {
             let what = format!("get from memory, {threads} thread(s)");
-            warm.add(&what, true, || in_threads(threads, &find))?;
-            warm.add(&what, false, || in_threads(threads, &get))?;
+            warm.add(&what, true, || in_threads(threads, number, &find))?;
+            warm.add(&what, false, || in_threads(threads, number, &get))?;
         }
         drop(chest);
-        let chest = Chest::open(dir.path().join("chest"))?;
+        let chest = Chest::builder().budget(4u64 << 30).open(dir.path().join("chest"))?;
         times.add("get, in a fresh chest", false, || {
-            (0..SMALL).try_for_each(|i| {
+            (0..number).try_for_each(|i| {
                 black_box(chest.get::<Vec<u8>>(i)?.len());
                 Ok(())
             })
         })?;
+        drop(chest);
+        settle();
+        for _ in 0..RUNS {
+            opening.add("open, get a value, close", true, || first(&floor, number / 2).map_err(failed))?;
+            opening.add("open, get a value, close", false, || {
+                let chest = Chest::open(dir.path().join("chest"))?;
+                chest.get::<Vec<u8>>(number / 2).map(|value| _ = black_box(value.len()))
+            })?;
+        }
     }
     times.print("", thousands);
     println!("\nThe same from memory, against a HashMap behind an RwLock");
     println!("{:<40}{:>12}{:>12}{:>10}", "", "chest k/s", "map k/s", "ratio");
     warm.print("", thousands);
+    println!("\nThe first value, against SQLite");
+    println!("{:<40}{:>12}{:>12}{:>10}", "", "chest 1/s", "SQLite 1/s", "ratio");
+    opening.print("", 1.0);
     Ok(())
 }
 
+fn failed(error: rusqlite::Error) -> icechest::Error {
+    icechest::Error::new(icechest::ErrorKind::Io, "the floor failed").with_source(error)
+}
+
 /// All values, shared among threads.
-fn in_threads(threads: usize, get: &(dyn Fn(usize) -> Result<usize> + Sync)) -> Result<()> {
+fn in_threads(threads: usize, number: usize, get: &(dyn Fn(usize) -> Result<usize> + Sync)) -> Result<()> {
     std::thread::scope(|scope| {
         let each =
-            |thread| move || (thread..SMALL).step_by(threads).try_for_each(|i| get(i).map(|len| _ = black_box(len)));
+            |thread| move || (thread..number).step_by(threads).try_for_each(|i| get(i).map(|len| _ = black_box(len)));
         let running: Vec<_> = (0..threads).map(|thread| scope.spawn(each(thread))).collect();
         running.into_iter().try_for_each(|thread| thread.join().unwrap_or(Ok(())))
     })
 }
 
+/// The floor for opening: as whoever has such a table opens it.
+fn first(path: &Path, i: usize) -> rusqlite::Result<()> {
+    let connection = rusqlite::Connection::open(path)?;
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    connection.pragma_update(None, "synchronous", "NORMAL")?;
+    let value: Vec<u8> = connection.query_row("SELECT v FROM t WHERE k = ?1", [i.to_string()], |row| row.get(0))?;
+    black_box(value.len());
+    Ok(())
+}
+
 /// The floor for small values: one transaction of inserts, then one query for each value.
-fn sqlite(path: &Path, value: &[u8]) -> rusqlite::Result<(Duration, Duration)> {
+fn sqlite(path: &Path, number: usize, value: &[u8]) -> rusqlite::Result<(Duration, Duration)> {
     let mut connection = rusqlite::Connection::open(path)?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "NORMAL")?;
     connection.execute_batch("CREATE TABLE t (k TEXT PRIMARY KEY, v BLOB)")?;
     let began = Instant::now();
     let transaction = connection.transaction()?;
-    for i in 0..SMALL {
+    for i in 0..number {
         transaction.prepare_cached("INSERT INTO t VALUES (?1, ?2)")?.execute((i.to_string(), value))?;
     }
     transaction.commit()?;
     let put = began.elapsed();
     let began = Instant::now();
-    for i in 0..SMALL {
+    for i in 0..number {
         let mut get = connection.prepare_cached("SELECT v FROM t WHERE k = ?1")?;
         black_box(get.query_row([i.to_string()], |row| row.get::<_, Vec<u8>>(0))?.len());
     }
@@ -252,7 +281,7 @@ fn time(run: impl FnOnce() -> Result<()>) -> Result<Duration> {
 fn line(name: &str, amount: f64, ours: &mut [Duration], floor: &mut [Duration]) {
     let rate = |times: &mut [Duration]| {
         times.sort();
-        amount / times[RUNS / 2].as_secs_f64()
+        amount / times[times.len() / 2].as_secs_f64()
     };
     let (ours, floor) = (rate(ours), rate(floor));
     println!("{name:<40}{ours:>12.0}{floor:>12.0}{:>10.2}", ours / floor);

@@ -44,14 +44,14 @@
 //! - It is durable some seconds later, or as [`Durability`] says.
 //! - Disk space of values that were replaced or removed after they were durable is free with the next sync: after 5
 //!   seconds by default, and as soon as they take 64 MiB.
-//! - The catalog's log does not shrink while the chest is open: up to some 30 MiB.
+//! - The catalog's log does not shrink while the chest is open: up to some 50 MiB.
 //!
 //! A chest lives on a local disk; network file systems are refused. It is not usable in a forked child, which gets an
 //! error and opens it again.
 //!
 //! Memory beyond the budget: values that you hold and that do not fit; for each thread that reads or writes a file, up
 //! to 20 MiB of buffers, and the row group of a frame that is being written (16 to 32 MiB); the catalog's caches, of
-//! 16 MiB for writing and 2 MiB for reading. The system's allocator may keep freed memory on top of that, most where many
+//! 24 MiB for writing and 8 MiB for reading. The system's allocator may keep freed memory on top of that, most where many
 //! threads decode frames.
 //!
 //! # Features

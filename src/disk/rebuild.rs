@@ -258,9 +258,7 @@ fn make(root: &Path, rows: &[Row], storage: &dyn Storage) -> Result<()> {
     make_catalog(&temporary, true).map_err(io)?;
     let catalog = Catalog::create(&temporary, true, &storage.boot())?;
     for batch in rows.chunks(BATCH) {
-        catalog.write(true, false, None, |transaction| {
-            batch.iter().try_for_each(|row| transaction.publish(row).map(|_| ()))
-        })?;
+        catalog.write(true, false, None, |transaction| transaction.publish(batch).map(|_| ()))?;
     }
     catalog.checkpoint()?;
     drop(catalog);

@@ -231,7 +231,7 @@ impl Disk {
         let is_current = self.write(false, |catalog| {
             let is_current = catalog.version(&old.key)? == Some(old.version);
             if is_current {
-                catalog.publish(&draft.row)?;
+                catalog.publish(std::slice::from_ref(&draft.row))?;
             }
             Ok(is_current)
         });

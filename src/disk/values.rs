@@ -1,6 +1,7 @@
 //! Values in the directory: written under a temporary name, published, read, removed.
 
 use std::io;
+use std::mem::take;
 use std::path::{Path, PathBuf};
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
@@ -286,7 +287,7 @@ impl Disk {
 
     /// Commits rows, if need be after making room for them.
     fn commit(&self, rows: &[Row], old: Old, own: &mut OwnCommit<'_>) -> Result<Vec<i64>> {
-        let used = std::mem::take(&mut *self.used.lock().unwrap_or_else(PoisonError::into_inner));
+        let used = take(&mut *self.used.lock().unwrap_or_else(PoisonError::into_inner));
         let bytes: u64 = rows.iter().map(|row| row.stored_bytes).sum();
         // Twice for what waits for a sync and for evictions; others may take the room that was made.
         for _ in 0..10 {
@@ -298,7 +299,7 @@ impl Disk {
                     return Err(Error::new(ErrorKind::Busy, "another process changed the value at the same time"));
                 }
                 catalog.touch(&used)?;
-                let versions = rows.iter().map(|row| catalog.publish(row)).collect::<Result<Vec<i64>>>()?;
+                let versions = catalog.publish(rows)?;
                 match self.settings.limit.and_then(|limit| catalog.excess(limit)) {
                     Some(excess) => {
                         over = Some(excess);
@@ -374,7 +375,7 @@ impl Disk {
             used.push(version);
         }
         if used.len() >= MANY {
-            let many = std::mem::take(&mut *used);
+            let many = take(&mut *used);
             drop(used);
             // The order of eviction is a matter of speed, not of truth.
             let _: Result<()> = self.write(false, |catalog| catalog.touch(&many));
@@ -388,9 +389,9 @@ impl Disk {
         Ok(self.read_one(row)?.with_parts(parts))
     }
 
-    fn read_one(&self, row: Row) -> Result<Decoder> {
+    fn read_one(&self, mut row: Row) -> Result<Decoder> {
         let about = row.about.as_deref().and_then(|text| serde_json::from_str(text).ok());
-        let (format, stored_name, size) = (row.format.clone(), row.stored_name.clone(), row.bytes);
+        let (format, stored_name, size) = (take(&mut row.format), take(&mut row.stored_name), row.bytes);
         Ok(Decoder::new(self.payload(row)?, format, stored_name, about, size))
     }
 
@@ -411,11 +412,11 @@ impl Disk {
     /// The stored bytes of a row without parts: those of an inline value are verified already, those of a file as they are read.
     pub(super) fn payload(&self, row: Row) -> Result<Payload> {
         let fail = |error: Error, path: &Path| error.with_key(&row.key).with_path(path);
-        let catalog = self.root.join(CATALOG);
+        let catalog = || self.root.join(CATALOG);
         match (&row.file, row.inline) {
-            (None, Some(bytes)) => Payload::inline(bytes, row.checksums).map_err(|error| fail(error, &catalog)),
+            (None, Some(bytes)) => Payload::inline(bytes, row.checksums).map_err(|error| fail(error, &catalog())),
             (Some(name), _) => {
-                let path = self.value_path(name).map_err(|error| fail(error, &catalog))?;
+                let path = self.value_path(name).map_err(|error| fail(error, &catalog()))?;
                 let io = |error| fail(Error::io("cannot open the value's file", error), &path);
                 let file = retry(|| self.storage.open(&path)).map_err(io)?;
                 let len = retry(|| file.len()).map_err(io)?;
@@ -427,7 +428,7 @@ impl Disk {
                     .map_err(|error| fail(error, &path))
             }
             (None, None) => {
-                Err(fail(Error::damaged("the catalog has neither bytes nor a file for this value"), &catalog))
+                Err(fail(Error::damaged("the catalog has neither bytes nor a file for this value"), &catalog()))
             }
         }
     }

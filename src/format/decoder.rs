@@ -383,6 +383,12 @@ impl Decoder {
         Ok(bytes)
     }
 
+    /// The bytes from the position to the end, where they are in memory.
+    pub(crate) fn in_memory(&self) -> Option<&[u8]> {
+        let Body::Inline(bytes) = &self.payload.body else { return None };
+        bytes.get(self.position as usize..)
+    }
+
     /// The file where it is: the payload and the label behind it. Verified, unless it is already. None if there is no such
     /// file.
     #[cfg(feature = "ndarray")]

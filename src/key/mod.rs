@@ -10,6 +10,7 @@ mod file_name;
 mod read;
 mod write;
 
+use std::collections::HashMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -39,6 +40,9 @@ use crate::error::Result;
 /// ```
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key(Arc<str>);
+
+/// A map whose hasher is several times faster than the standard library's, and random all the same.
+pub(crate) type Map<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
 
 impl Key {
     /// The key that stands for any serde value: structs, enums, maps, options, floats.

@@ -6,7 +6,6 @@ mod budget;
 mod policy;
 mod queue;
 
-use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 
 pub use self::budget::Budget;
@@ -15,7 +14,7 @@ pub(crate) use self::budget::usable_memory;
 pub(crate) use self::policy::is_ranking;
 pub use self::policy::{Coldest, Largest, Lfu, Lru, Mru, Policy, Random, Rank, Usage};
 use self::queue::Queue;
-use crate::key::Key;
+use crate::key::{Key, Map};
 use crate::value::Stored;
 
 /// A value held in memory.
@@ -50,11 +49,11 @@ struct Held {
 pub(crate) struct Residents {
     pub(crate) budget: u64,
     policy: Box<dyn Policy>,
-    by_key: HashMap<Key, Resident>,
-    by_edition: HashMap<u64, Key>,
+    by_key: Map<Key, Resident>,
+    by_edition: Map<u64, Key>,
     clean: Queue,
     dirty: Queue,
-    held: HashMap<Key, Held>,
+    held: Map<Key, Held>,
     /// Values that are resident no more. Whoever has locked this drops them when it is unlocked.
     pub(crate) gone: Vec<Arc<dyn Stored>>,
     /// Bytes of residents, of values still held, and promised to values on their way in.
@@ -95,11 +94,11 @@ impl Residents {
         Self {
             budget,
             policy,
-            by_key: HashMap::new(),
-            by_edition: HashMap::new(),
+            by_key: Map::default(),
+            by_edition: Map::default(),
             clean: Queue::default(),
             dirty: Queue::default(),
-            held: HashMap::new(),
+            held: Map::default(),
             gone: Vec::new(),
             used: 0,
             peak: 0,
@@ -129,7 +128,12 @@ impl Residents {
     }
 
     pub(crate) fn dirty_keys(&self) -> Vec<Key> {
-        self.dirty.iter().filter_map(|edition| self.by_edition.get(&edition).cloned()).collect()
+        self.dirty().cloned().collect()
+    }
+
+    /// The keys of dirty values, in the order in which they would be spilled.
+    pub(crate) fn dirty(&self) -> impl Iterator<Item = &Key> {
+        self.dirty.iter().filter_map(|edition| self.by_edition.get(&edition))
     }
 
     /// Residents that a user holds: how many, and their bytes, values that are only held included.

@@ -24,7 +24,7 @@ use self::publish::Published;
 use crate::builder::Durability;
 use crate::disk::Disk;
 use crate::error::{Error, ErrorKind, Result};
-use crate::key::Key;
+use crate::key::{Key, Map};
 use crate::memory::{Resident, Residents};
 use crate::sync::atomic::AtomicBool;
 use crate::sync::thread::{self, ThreadId};
@@ -50,7 +50,7 @@ pub(crate) struct State {
     pub(crate) residents: Residents,
     pub(crate) counts: Counts,
     /// Keys that a thread works on.
-    busy: HashMap<Key, Work>,
+    busy: Map<Key, Work>,
     /// The keys that threads wait for.
     waits: HashMap<ThreadId, Key>,
     /// Threads that write values.
@@ -88,7 +88,7 @@ impl Store {
         let state = State {
             residents,
             counts: Counts::default(),
-            busy: HashMap::new(),
+            busy: Map::default(),
             waits: HashMap::new(),
             writers: Vec::new(),
             pending: VecDeque::new(),

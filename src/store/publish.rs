@@ -26,7 +26,7 @@ pub(super) struct Batch {
 
 impl Batch {
     pub(super) fn new(store: &Store) -> Self {
-        Self { values: 4096, files: 256, bytes: 32 << 20, inline_limit: store.disk.inline_limit() as u64 }
+        Self { values: 16 << 10, files: 256, bytes: 32 << 20, inline_limit: store.disk.inline_limit() as u64 }
     }
 
     pub(super) fn is_full(&self) -> bool {
@@ -196,14 +196,14 @@ impl Store {
         let mut failed = HashSet::new();
         loop {
             let mut state = self.state();
-            let mut dirty = state.residents.dirty_keys();
-            // A closure that flushes cannot publish the value that it is changing.
-            dirty.retain(|key| !failed.contains(key) && state.busy.get(key).is_none_or(|work| work.owner != me));
-            if dirty.is_empty() {
-                return failure.map_or(Ok(()), Err);
-            }
-            let locks = self.lock_some(&mut state, &dirty);
+            let locks = self.lock_dirty(&mut state, &failed);
             if locks.is_empty() {
+                let mut dirty = state.residents.dirty_keys();
+                // A closure that flushes cannot publish the value that it is changing.
+                dirty.retain(|key| !failed.contains(key) && state.busy.get(key).is_none_or(|work| work.owner != me));
+                if dirty.is_empty() {
+                    return failure.map_or(Ok(()), Err);
+                }
                 self.wait_for_any(state, &dirty)?;
                 continue;
             }
@@ -217,20 +217,18 @@ impl Store {
         }
     }
 
-    fn lock_some<'a>(&'a self, state: &mut State, keys: &[Key]) -> Vec<KeyLock<'a>> {
+    /// Locks as many dirty keys as make a batch, of those that nobody works on.
+    fn lock_dirty<'a>(&'a self, state: &mut State, failed: &HashSet<Key>) -> Vec<KeyLock<'a>> {
         let mut batch = Batch::new(self);
-        let mut locks = Vec::new();
-        for key in keys {
+        let mut keys = Vec::new();
+        for key in state.residents.dirty().filter(|key| !failed.contains(key) && !state.busy.contains_key(key)) {
             if batch.is_full() {
                 break;
             }
-            let size = state.residents.get(key).map_or(0, |resident| resident.size);
-            if let Some(lock) = self.try_lock_key_in(state, key) {
-                batch.add(size);
-                locks.push(lock);
-            }
+            batch.add(state.residents.get(key).map_or(0, |resident| resident.size));
+            keys.push(key.clone());
         }
-        locks
+        keys.iter().filter_map(|key| self.try_lock_key_in(state, key)).collect()
     }
 
     /// The background writer: publishes values as they come in, and syncs now and then, until the chest is closed.

@@ -41,11 +41,18 @@ pub enum Kind {
 
 impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+        f.write_str(self.name())
+    }
+}
+
+impl Kind {
+    /// As the catalog has it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
             Self::Array => "array",
             Self::Frame => "frame",
             Self::Plain => "plain",
-        })
+        }
     }
 }
 

@@ -305,3 +305,34 @@ fn the_deepest_enum_comes_back() {
         assert!((26..=64).contains(&kept), "{kept}");
     }
 }
+
+/// The index of the catalog has half of a key's hash.
+#[test]
+fn keys_of_one_hash_are_told_apart() {
+    let hash = |key: &Key| twox_hash::XxHash3_64::oneshot(key.canonical().as_bytes()) as u32;
+    let mut seen = std::collections::HashMap::new();
+    let twins = (0..).find_map(|i| seen.insert(hash(&Key::from(i)), i).map(|twin: i32| [twin, i])).unwrap();
+    // Published together, and one after the other.
+    for flushes in [false, true] {
+        let dir = dir();
+        let chest = Chest::open(dir.path()).unwrap();
+        for number in twins {
+            chest.insert(number, f64::from(number)).unwrap();
+            if flushes {
+                chest.flush().unwrap();
+            }
+        }
+        drop(chest);
+        let open = || Chest::open(dir.path()).unwrap();
+        let found = |chest: &Chest, number: i32| chest.find::<f64>(number).unwrap().as_deref().copied();
+        for number in twins {
+            assert_eq!(found(&open(), number), Some(f64::from(number)));
+        }
+        let chest = open();
+        chest.insert(twins[0], -1.0).unwrap();
+        chest.remove(twins[1]).unwrap();
+        drop(chest);
+        assert_eq!(twins.map(|number| found(&open(), number)), [Some(-1.0), None]);
+        assert!(Chest::check(dir.path()).run().unwrap().is_healthy());
+    }
+}

@@ -21,6 +21,9 @@ const LOAD: i64 = 128;
 /// More buckets could not be told apart by the part of the hash that entries have.
 pub(super) const MOST: i64 = 1 << 31;
 
+/// So many at the most are in memory while they are changed.
+const MOST_LOADED: usize = if cfg!(test) { 16 } else { 2048 };
+
 /// Bytes of the checksum and of the level.
 const HEAD: usize = 9;
 
@@ -48,7 +51,7 @@ fn level(number: i64, count: i64) -> u32 {
 }
 
 /// The number of the bucket for a hash, if there are `count`.
-fn number(hash: u32, count: i64) -> i64 {
+pub(super) fn number(hash: u32, count: i64) -> i64 {
     let level = count.max(1).ilog2();
     let long = ends_in(hash, level + 1);
     if long < count { long } else { ends_in(hash, level) }
@@ -121,7 +124,7 @@ pub(super) fn find(sql: &Connection, count: &Cell<i64>, hash: u32) -> Result<Vec
     }
 }
 
-/// The buckets that a transaction works on. They are written at its end.
+/// The buckets that a transaction works on. They are written at its end, or when there are too many.
 #[derive(Default)]
 pub(super) struct Buckets(BTreeMap<i64, Bucket>);
 
@@ -132,6 +135,10 @@ impl Buckets {
     }
 
     fn load(&mut self, sql: &Connection, count: i64, number: i64) -> Result<&mut Bucket> {
+        if self.0.len() >= MOST_LOADED && !self.0.contains_key(&number) {
+            self.write(sql).map_err(sql_error)?;
+            self.0.clear();
+        }
         match self.0.entry(number) {
             Entry::Occupied(loaded) => Ok(loaded.into_mut()),
             Entry::Vacant(place) => read(sql, number, |blob| {
@@ -273,6 +280,7 @@ mod tests {
         super::super::schema::create(&sql, "boot").unwrap();
         let hash = |version: i64| XxHash3_64::oneshot(&version.to_le_bytes()) as u32;
         let old = Cell::new(1);
+        // More than are in memory at a time.
         for batch in 0..20 {
             let mut state = State::read(&sql).unwrap();
             let mut buckets = Buckets::default();

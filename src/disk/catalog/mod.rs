@@ -2,6 +2,7 @@
 
 mod buckets;
 mod generation;
+mod reader;
 mod row;
 mod schema;
 mod state;
@@ -9,7 +10,6 @@ mod verify;
 mod wal_index;
 mod write;
 
-use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -19,6 +19,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, TransactionB
 use self::buckets::short;
 use self::generation::Generations;
 pub(crate) use self::generation::OwnCommit;
+use self::reader::{Reader, Readers};
 pub(crate) use self::row::Row;
 use self::row::{COLUMNS, hash};
 use self::state::State;
@@ -34,24 +35,23 @@ pub(super) const BUSY_TIMEOUT: Duration = if cfg!(test) { Duration::from_secs(1)
 /// What the writer remembers of the database: keys are spread over its indexes, so a batch of them touches many pages.
 const WRITER_CACHE_KIB: i64 = 16 << 10;
 
+/// What readers remember of it: the index of some hundred thousand keys.
+const READER_CACHE_KIB: i64 = 8 << 10;
+
 /// Pages of 4 KiB in the log before it is brought into the database, which takes two syncs.
-const LOG_PAGES: i64 = 2000;
+const LOG_PAGES: u32 = 2000;
+
+/// Where it gets that long all the same, whoever writes does it before going on.
+const MOST_LOG_PAGES: u32 = 2 * LOG_PAGES;
 
 /// Two connections: a reader never waits for this process's writer.
 pub(crate) struct Catalog {
     path: PathBuf,
     writer: Mutex<Connection>,
-    reader: Mutex<Reader>,
+    readers: Readers,
     /// Of the reader's connection, which is closed only when the catalog is dropped.
     wal_index: Option<WalIndex>,
     generations: Generations,
-}
-
-/// What queries run on.
-struct Reader {
-    sql: Connection,
-    /// The buckets of the index, as far as is known.
-    buckets: Cell<i64>,
 }
 
 impl Catalog {
@@ -80,6 +80,7 @@ impl Catalog {
         schema::check(&writer)?;
         writer.pragma_update(None, "cache_size", -WRITER_CACHE_KIB).map_err(sql_error)?;
         let reader = connect(path, durable)?;
+        reader.pragma_update(None, "cache_size", -READER_CACHE_KIB).map_err(sql_error)?;
         // SQLite opens its log at the first read.
         reader.query_row("SELECT count(*) FROM entries WHERE version < 0", [], |_| Ok(())).map_err(sql_error)?;
         // SAFETY: the connection lives as long as the catalog, and nobody else has the index.
@@ -87,33 +88,15 @@ impl Catalog {
         Ok(Self {
             path: path.to_owned(),
             writer: Mutex::new(writer),
-            reader: Mutex::new(Reader { sql: reader, buckets: Cell::new(1) }),
+            readers: Readers::new(reader, path, durable),
             wal_index,
             generations: Generations::default(),
         })
     }
 
-    /// Reads in one snapshot.
+    /// Reads in one snapshot, which has all commits up to this moment.
     fn read<T>(&self, work: impl FnOnce(&Reader) -> Result<T>) -> Result<T> {
-        let reader = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
-        let read = || {
-            let _snapshot = reader.sql.unchecked_transaction().map_err(sql_error)?;
-            work(&reader)
-        };
-        read().map_err(|error| error.with_path(&self.path))
-    }
-
-    /// Reads without a snapshot, which takes half the time. Statements may see different states of the catalog, so what
-    /// looks like damage is looked at again in a snapshot.
-    fn read_one<T>(&self, work: impl Fn(&Reader) -> Result<T>) -> Result<T> {
-        let reader = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
-        match work(&reader) {
-            Err(error) if error.kind() == ErrorKind::Damaged => {
-                drop(reader);
-                self.read(work)
-            }
-            done => done.map_err(|error| error.with_path(&self.path)),
-        }
+        self.readers.read(self.wal_index.as_ref(), work).map_err(|error| error.with_path(&self.path))
     }
 
     fn writer(&self) -> MutexGuard<'_, Connection> {
@@ -123,12 +106,12 @@ impl Catalog {
 
     /// The row of a key, with the bytes of a small value.
     pub(crate) fn find(&self, key: &Key) -> Result<Option<Row>> {
-        self.read_one(|reader| reader.find(key))
+        self.read(|reader| reader.find(key))
     }
 
     /// The version of a key's value, if it has one.
     pub(crate) fn version(&self, key: &Key) -> Result<Option<i64>> {
-        self.read_one(|reader| reader.version(key))
+        self.read(|reader| reader.version(key))
     }
 
     /// All rows in the order of their publication, without the bytes of small values.
@@ -161,12 +144,12 @@ impl Catalog {
 
     /// How many values there are, and the bytes that they take on disk.
     pub(crate) fn totals(&self) -> Result<(u64, u64)> {
-        self.read_one(|reader| totals(&reader.sql))
+        self.read(|reader| totals(&reader.sql))
     }
 
     /// Bytes of files that nobody needs after the next sync.
     pub(crate) fn waiting(&self) -> Result<u64> {
-        Ok(self.read_one(|reader| State::read(&reader.sql))?.waiting.max(0).cast_unsigned())
+        Ok(self.read(|reader| State::read(&reader.sql))?.waiting.max(0).cast_unsigned())
     }
 
     /// How many keys there are, these included.
@@ -183,7 +166,7 @@ impl Catalog {
     /// When the latest value was written.
     pub(crate) fn last_created_ns(&self) -> Result<i64> {
         let sql = "SELECT created_ns FROM entries ORDER BY version DESC LIMIT 1";
-        self.read_one(|reader| {
+        self.read(|reader| {
             let mut statement = reader.sql.prepare(sql).map_err(sql_error)?;
             let mut rows = statement.query([]).map_err(sql_error)?;
             rows.next().map_err(sql_error)?.map_or(Ok(0), |row| row.get(0).map_err(sql_error))
@@ -255,7 +238,8 @@ fn connect(path: &Path, durable: bool) -> Result<Connection> {
         connection.pragma_update(None, "cell_size_check", true)?;
         connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.pragma_update(None, "synchronous", if durable { "NORMAL" } else { "OFF" })?;
-        connection.pragma_update(None, "wal_autocheckpoint", LOG_PAGES)?;
+        // See `Readers::shorten_log`.
+        connection.pragma_update(None, "wal_autocheckpoint", 0)?;
         connection.set_prepared_statement_cache_capacity(32);
         Ok(connection)
     };

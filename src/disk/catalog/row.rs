@@ -52,7 +52,7 @@ impl Row {
         let mut text = Vec::with_capacity(256 + self.checksums.len());
         let about = self.about.as_deref().unwrap_or_default();
         let file = self.file.as_deref().unwrap_or_default();
-        for part in [self.key.canonical(), &self.kind.to_string(), &self.stored_name, &self.format, about, file] {
+        for part in [self.key.canonical(), self.kind.name(), &self.stored_name, &self.format, about, file] {
             text.extend_from_slice(&(part.len() as u64).to_le_bytes());
             text.extend_from_slice(part.as_bytes());
         }
@@ -70,7 +70,7 @@ impl Row {
             version,
             hash(key),
             key,
-            self.kind.to_string(),
+            self.kind.name(),
             self.stored_name,
             self.format,
             self.bytes,

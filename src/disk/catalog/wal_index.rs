@@ -54,6 +54,11 @@ impl WalIndex {
         commits(after) == commits(before).wrapping_add(1)
     }
 
+    /// Frames of the log, a page each, at a stamp.
+    pub(super) fn frames(stamp: u128) -> u32 {
+        (stamp >> 64) as u32
+    }
+
     /// A number that is another one after each commit. One that is read while another process writes the header may be
     /// like neither; it differs from both.
     pub(super) fn stamp(&self) -> u128 {

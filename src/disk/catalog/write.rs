@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 
-use super::buckets::{Buckets, short};
+use super::buckets::{self, Buckets, short};
 use super::row::{COLUMNS, hash};
 use super::state::State;
 use super::wal_index::WalIndex;
@@ -90,6 +90,7 @@ impl Catalog {
         work: impl FnOnce(&mut Transaction<'_>) -> Result<T>,
     ) -> Result<(T, Garbage)> {
         let mut writer = self.writer();
+        self.readers.end();
         if full {
             writer.pragma_update(None, "synchronous", "FULL").map_err(sql_error)?;
         }
@@ -100,8 +101,12 @@ impl Catalog {
             before = stamp();
             work(transaction)
         });
+        let after = stamp();
         if let (Some(own), Ok(_)) = (own, &result) {
-            own.made(before.zip(stamp()));
+            own.made(before.zip(after));
+        }
+        if let Some(stamp) = after {
+            self.readers.shorten_log(&writer, stamp);
         }
         if full {
             // A level that stays too high is slow and safe.
@@ -114,6 +119,7 @@ impl Catalog {
     /// trying the same again might succeed without having written anything.
     pub(crate) fn checkpoint(&self) -> Result<()> {
         let writer = self.writer();
+        self.readers.end();
         writer.pragma_update(None, "synchronous", "FULL").map_err(sql_error)?;
         // SQLite does not wait for the checkpoint of another process.
         let began = Instant::now();
@@ -141,7 +147,7 @@ impl Catalog {
 
     /// The boot of the machine in which the catalog was last brought in order.
     pub(crate) fn boot(&self) -> Result<String> {
-        self.read_one(|reader| Ok(State::read(&reader.sql)?.boot))
+        self.read(|reader| Ok(State::read(&reader.sql)?.boot))
     }
 }
 
@@ -187,16 +193,36 @@ impl<'a> Transaction<'a> {
         Ok(self.state.last)
     }
 
-    /// Publishes a row in place of the one that its key has. Gives its version.
-    pub(crate) fn publish(&mut self, row: &Row) -> Result<i64> {
-        let version = self.next_version()?;
-        self.take_out(&row.key, version, &row.files())?;
+    /// Publishes rows of different keys in place of those that their keys have. Gives the versions, one after the other.
+    pub(crate) fn publish(&mut self, rows: &[Row]) -> Result<Vec<i64>> {
+        let versions: Vec<i64> = rows.iter().map(|_| self.next_version()).collect::<Result<_>>()?;
         let sql = "INSERT INTO entries VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, \
                    ?17)";
         let mut insert = self.sql.prepare_cached(sql).map_err(sql_error)?;
-        row.insert(&mut insert, version).map_err(sql_error)?;
-        self.count_in(hash(row.key.canonical()), version, row.stored_bytes.cast_signed())?;
-        Ok(version)
+        for (row, version) in rows.iter().zip(&versions) {
+            row.insert(&mut insert, *version).map_err(sql_error)?;
+        }
+        self.grow(rows.len())?;
+        // One part of the index after the other: each is read and written once. The rows are there by then: whoever finds
+        // one by the hash of another looks at it.
+        let hashes = rows.iter().map(|row| hash(row.key.canonical()));
+        let count = self.state.buckets;
+        let mut in_order: Vec<_> = hashes.zip(rows.iter().zip(&versions)).collect();
+        in_order.sort_unstable_by_key(|(hash, (_, version))| (buckets::number(short(*hash), count), **version));
+        for (hash, (row, version)) in in_order {
+            self.take_out(&row.key, *version, &row.files())?;
+            self.count_in(hash, *version, row.stored_bytes.cast_signed())?;
+        }
+        Ok(versions)
+    }
+
+    /// Lets the index grow for so many new entries.
+    fn grow(&mut self, added: usize) -> Result<()> {
+        let live = self.state.live.saturating_add(added as i64);
+        for _ in 0..added {
+            self.state.buckets = self.buckets.grow(self.sql, self.state.buckets, live)?;
+        }
+        Ok(())
     }
 
     /// By how much the directory would be over a limit. What this very transaction replaces does not count: it is gone
@@ -297,9 +323,7 @@ impl<'a> Transaction<'a> {
     fn count_in(&mut self, hash: i64, version: i64, stored_bytes: i64) -> Result<()> {
         self.state.live = self.state.live.saturating_add(1);
         self.state.stored = self.state.stored.saturating_add(stored_bytes);
-        self.buckets.add(self.sql, self.state.buckets, short(hash), version)?;
-        self.state.buckets = self.buckets.grow(self.sql, self.state.buckets, self.state.live)?;
-        Ok(())
+        self.buckets.add(self.sql, self.state.buckets, short(hash), version)
     }
 
     /// Removes the least recently used values until `bytes` are free. Gives their keys' number.

@@ -188,15 +188,30 @@ impl Write for Prefix {
 }
 
 pub(crate) fn decode<T: DeserializeOwned + 'static>(input: &mut Decoder) -> Result<T> {
+    let is_bytes = TypeId::of::<T>() == TypeId::of::<Vec<u8>>();
+    if input.format() == RAW
+        && let Some(bytes) = input.in_memory()
+    {
+        return if is_bytes { as_value(content(bytes)?.to_vec()) } else { parse(bytes) };
+    }
     let mut bytes = uncompressed(input)?;
-    if TypeId::of::<T>() != TypeId::of::<Vec<u8>>() {
+    if !is_bytes {
         return parse(&bytes);
     }
-    let length = bytes.len().checked_sub(LEN).map(|len| (len as u64).to_le_bytes());
-    if length.is_none_or(|length| bytes[..LEN] != length) {
-        return Err(Error::damaged("the bytes are of another length than they say"));
-    }
+    content(&bytes)?;
     bytes.drain(..LEN);
+    as_value(bytes)
+}
+
+/// What follows the length of a sequence of bytes.
+fn content(bytes: &[u8]) -> Result<&[u8]> {
+    match bytes.split_first_chunk::<LEN>() {
+        Some((len, content)) if u64::from_le_bytes(*len) == content.len() as u64 => Ok(content),
+        _ => Err(Error::damaged("the bytes are of another length than they say")),
+    }
+}
+
+fn as_value<T: 'static>(bytes: Vec<u8>) -> Result<T> {
     let bytes: Box<dyn Any> = Box::new(bytes);
     bytes.downcast().map(|bytes| *bytes).map_err(|_| Error::damaged("the value is no sequence of bytes"))
 }

@@ -143,3 +143,73 @@ fn a_catalog_that_leads_elsewhere_is_not_followed() {
         assert_eq!(fs::read_dir(&elsewhere).unwrap().count(), names, "{leads} left the directory");
     }
 }
+
+/// A bucket of the index as somebody else might write it, with the right checksum.
+fn write_bucket(root: &Path, number: i64, rest: &[u8]) {
+    let seal = XxHash3_64::oneshot_with_seed(number.cast_unsigned(), rest);
+    let connection = Connection::open(root.join("catalog.sqlite")).unwrap();
+    let blob = [&seal.to_le_bytes(), rest].concat();
+    connection.execute("INSERT OR REPLACE INTO buckets VALUES (?1, ?2)", params![number, blob]).unwrap();
+}
+
+#[test]
+fn an_index_promises_nothing() {
+    let scene = || {
+        let dir = scene();
+        let connection = Connection::open(dir.path().join("chest/catalog.sqlite")).unwrap();
+        let blob: Vec<u8> = connection.query_row("SELECT entries FROM buckets", [], |row| row.get(0)).unwrap();
+        (dir, blob[8..].to_vec())
+    };
+    let (_, rest) = scene();
+    assert_eq!(rest.len(), 1 + 12, "a level and an entry");
+    let mut lies: Vec<(i64, Vec<u8>, &str)> = vec![
+        (0, vec![], "nothing"),
+        (0, rest[..1].to_vec(), "no entry"),
+        (0, rest[..7].to_vec(), "half an entry"),
+        (0, [&rest[..], &rest[1..]].concat(), "an entry twice"),
+        (1, rest.clone(), "a bucket too many"),
+        (-1, rest.clone(), "a bucket before the first"),
+    ];
+    for level in [1, 32, 33, 255] {
+        lies.push((0, [&[level], &rest[1..]].concat(), "another level"));
+    }
+    for version in [0, 7, -1, i64::MAX, i64::MIN] {
+        lies.push((0, [&rest[..5], &version.to_le_bytes()].concat(), "another version"));
+    }
+    lies.push((0, [&rest[..1], &[rest[1] ^ 1], &rest[2..]].concat(), "another hash"));
+    for (number, lie, what) in lies {
+        let (dir, _) = scene();
+        let root = dir.path().join("chest");
+        write_bucket(&root, number, &lie);
+        assert!(!Chest::check(&root).run().unwrap().is_healthy(), "{what}");
+        use_and_repair(&root, what);
+        assert_eq!(*Chest::open(&root).unwrap().get::<Vec<u8>>("value").unwrap(), value(), "{what}");
+        assert_untouched(dir.path(), what);
+    }
+}
+
+#[test]
+fn the_sums_of_a_catalog_promise_nothing() {
+    let numbers = [0, 1, -1, 1 << 31, 1 << 40, i64::MAX, i64::MIN];
+    for column in ["live", "stored", "waiting", "synced", "last", "buckets"] {
+        for number in numbers {
+            let dir = scene();
+            let root = dir.path().join("chest");
+            let connection = Connection::open(root.join("catalog.sqlite")).unwrap();
+            connection.execute(&format!("UPDATE state SET {column} = ?1"), [number]).unwrap();
+            let columns = "live, stored, waiting, synced, last, buckets, boot";
+            let sealed = connection.query_row(&format!("SELECT {columns} FROM state"), [], |row| {
+                let mut sealed = Vec::new();
+                for index in 0..6 {
+                    sealed.extend(row.get::<_, i64>(index)?.to_le_bytes());
+                }
+                sealed.extend(row.get::<_, String>(6)?.bytes());
+                Ok(XxHash3_64::oneshot(&sealed).cast_signed())
+            });
+            connection.execute("UPDATE state SET seal = ?1", [sealed.unwrap()]).unwrap();
+            drop(connection);
+            use_and_repair(&root, &format!("{column} = {number}"));
+            assert_untouched(dir.path(), column);
+        }
+    }
+}

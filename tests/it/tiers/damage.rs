@@ -152,7 +152,7 @@ fn look(dir: &Path, what: &str) -> usize {
 
 /// Every so many bits, when there is time for it more of them.
 fn step() -> usize {
-    if crate::torture::seconds().is_some_and(|seconds| seconds >= 600) { 3 } else { 211 }
+    if crate::torture::seconds().is_some_and(|seconds| seconds >= 600) { 3 } else { 149 }
 }
 
 #[test]
