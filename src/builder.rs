@@ -7,7 +7,7 @@ use crate::chest::Chest;
 use crate::disk::{Disk, DiskSettings, Limit, Os, Storage};
 use crate::error::Result;
 use crate::format::Compression;
-use crate::memory::{Budget, Coldest, Policy, Residents};
+use crate::memory::{Adaptive, Budget, Policy, Residents};
 use crate::store::Store;
 
 /// A value that is stored in so many bytes or fewer goes into the catalog instead of a file.
@@ -68,7 +68,7 @@ impl Default for Builder {
     fn default() -> Self {
         Self {
             budget: Budget::default(),
-            policy: Box::new(Coldest),
+            policy: Box::new(Adaptive::default()),
             compression: Compression::default(),
             inline_limit: INLINE_LIMIT,
             durability: Durability::default(),
@@ -87,7 +87,7 @@ impl Builder {
         self
     }
 
-    /// Which value is spilled first; by default [`Coldest`].
+    /// Which value is spilled first; by default [`Adaptive`] decides.
     pub fn policy(mut self, policy: impl Policy) -> Self {
         self.policy = Box::new(policy);
         self

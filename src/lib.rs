@@ -87,7 +87,7 @@ pub use format::{Compression, Decoder, Encoder, Format};
 pub use icechest_macros::Plain;
 pub use info::{Info, Stats};
 pub use key::{Digest, Key};
-pub use memory::{Budget, Coldest, Largest, Lfu, Lru, Mru, Policy, Random, Rank, Usage};
+pub use memory::{Adaptive, Budget, Coldest, Event, Largest, Lfu, Lru, Mru, Policy, Random, Rank, Usage};
 /// The version of polars whose `DataFrame` a chest holds.
 #[cfg(feature = "polars")]
 pub use polars_core as polars;
