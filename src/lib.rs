@@ -58,6 +58,10 @@
 //! `polars`, `arrow`, `ndarray` and `blosc` (all on by default) bring in the types of those crates; `zstd` compresses
 //! plain values further and comes with the first two. Without any, the core holds plain values.
 
+// The benchmark of policies, which names the crate, is part of the unit tests too.
+#[cfg(test)]
+extern crate self as icechest;
+
 mod builder;
 mod chest;
 mod disk;

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use icechest::{Event, Policy, Rank, Usage};
+use icechest::{Event, Key, Policy, Rank, Usage};
+use twox_hash::XxHash3_64;
 
 use super::cost::Cost;
 use super::trace::{Act, Trace};
@@ -12,11 +13,14 @@ mod policy {
     pub(super) use icechest::Usage;
 }
 #[path = "../../src/memory/history.rs"]
+#[allow(clippy::duplicate_mod, reason = "the unit tests replay too")]
 mod history;
 
 struct Tier<'a> {
     policy: &'a dyn Policy,
     trace: &'a Trace,
+    /// The numbers of the keys, as the tier makes them.
+    keys: Vec<u64>,
     history: history::History,
     residents: Vec<Option<Resident>>,
     count: usize,
@@ -45,6 +49,9 @@ pub(crate) fn replay(policy: &dyn Policy, trace: &Trace, cost: Cost, mut loaded:
     let mut tier = Tier {
         policy,
         trace,
+        keys: (0..trace.sizes.len())
+            .map(|value| XxHash3_64::oneshot(Key::from(value).canonical().as_bytes()))
+            .collect(),
         history: history::History::default(),
         residents: vec![None; trace.sizes.len()],
         count: 0,
@@ -59,11 +66,8 @@ pub(crate) fn replay(policy: &dyn Policy, trace: &Trace, cost: Cost, mut loaded:
                 loaded(value);
                 tier.insert(value, Some(cost.of(trace.sizes[value])));
             }
-            Act::Insert => {
-                tier.leave(value, Event::Removed);
-                tier.insert(value, None);
-            }
-            Act::Remove => tier.leave(value, Event::Removed),
+            Act::Insert => tier.insert(value, None),
+            Act::Remove => _ = tier.leave(value, Event::Removed),
         }
     }
 }
@@ -81,31 +85,27 @@ impl Tier<'_> {
         let size = self.trace.sizes[value];
         // A value larger than the budget is never resident.
         if size > self.trace.budget {
+            self.leave(value, Event::Removed);
             return;
         }
         while self.used + size > self.trace.budget {
             let Some(&(_, _, victim)) = self.queue.first() else { break };
             self.leave(victim, Event::Spilled);
         }
-        let key = (value as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        let usage = self.history.begin(key, size, took, self.count);
+        let before = self.leave(value, Event::Removed);
+        let mut usage = self.history.begin(self.keys[value], size, took, self.count);
+        usage.uses += before.map_or(0, |usage| usage.uses);
         self.editions += 1;
         self.count += 1;
         self.used += size;
         self.residents[value] = Some(Resident { usage, rank: Rank(0.0, 0.0), edition: self.editions });
-        let changed = self.policy.observe(if took.is_some() { Event::Loaded } else { Event::Inserted }, &usage);
+        let changed = self.policy.observe(took.map_or(Event::Inserted, |seconds| Event::Loaded { seconds }), &usage);
         self.place(value, usage, changed);
     }
 
     fn place(&mut self, value: usize, usage: Usage, changed: bool) {
         if changed {
-            self.queue.clear();
-            for (value, resident) in self.residents.iter_mut().enumerate() {
-                if let Some(resident) = resident {
-                    resident.rank = self.policy.rank(&resident.usage);
-                    self.queue.insert((resident.rank, resident.edition, value));
-                }
-            }
+            self.place_all();
         } else if let Some(resident) = &mut self.residents[value] {
             self.queue.remove(&(resident.rank, resident.edition, value));
             resident.rank = self.policy.rank(&usage);
@@ -113,12 +113,25 @@ impl Tier<'_> {
         }
     }
 
-    fn leave(&mut self, value: usize, event: Event) {
-        let Some(resident) = self.residents[value].take() else { return };
+    fn place_all(&mut self) {
+        self.queue.clear();
+        for (value, resident) in self.residents.iter_mut().enumerate() {
+            if let Some(resident) = resident {
+                resident.rank = self.policy.rank(&resident.usage);
+                self.queue.insert((resident.rank, resident.edition, value));
+            }
+        }
+    }
+
+    fn leave(&mut self, value: usize, event: Event) -> Option<Usage> {
+        let resident = self.residents[value].take()?;
         self.queue.remove(&(resident.rank, resident.edition, value));
         self.used -= resident.usage.size;
         self.count -= 1;
         self.history.end(&resident.usage, self.count);
-        self.policy.observe(event, &resident.usage);
+        if self.policy.observe(event, &resident.usage) {
+            self.place_all();
+        }
+        Some(resident.usage)
     }
 }

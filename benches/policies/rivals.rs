@@ -41,7 +41,7 @@ impl Aging {
 
 impl Policy for GreedyDual {
     fn rank(&self, usage: &Usage) -> Rank {
-        let worth = usage.uses as f64 * usage.reload / usage.size.max(1) as f64;
+        let worth = usage.uses as f64 * usage.cost / usage.size.max(1) as f64;
         self.0.lock().unwrap_or_else(PoisonError::into_inner).rank(usage, worth)
     }
 

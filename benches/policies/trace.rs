@@ -62,6 +62,7 @@ pub(crate) fn parse(name: &str, text: &str) -> Option<Trace> {
             }
             "remove" => trace.acts.extend(values.get(&number).map(|&value| (Act::Remove, value))),
             "spill" => {}
+            // An unknown word, or one that says that something is missing.
             _ => return None,
         }
     }

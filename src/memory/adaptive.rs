@@ -33,7 +33,7 @@ const WELCOME: u64 = 64;
 enum Expert {
     /// What was not used for longest, by epochs; of equally cold values the largest. As [`Coldest`](super::Coldest).
     Recent,
-    /// What saves least time for the room that it takes: by its uses, which age, and its reload time for each byte.
+    /// What saves least time for the room that it takes: by its uses, which age, and what a reload costs for each byte.
     Frequent,
     /// What came last and was never used again: for scans, and for data that comes round in turn.
     Settled,
@@ -48,7 +48,7 @@ impl Expert {
         match self {
             Self::Recent => by_epoch,
             // What halves with time is compared by its logarithm, to which time is added instead.
-            Self::Frequent => Rank((usage.warmth * usage.reload / size).log2() + usage.turn / HALF_LIFE, -size),
+            Self::Frequent => Rank((usage.warmth * usage.cost / size).log2() + usage.turn / HALF_LIFE, -size),
             Self::Settled if usage.uses <= 1 && !is_welcome(usage.last_use) => Rank(-1.0, -(usage.last_use as f64)),
             Self::Settled => by_epoch,
         }
@@ -63,8 +63,8 @@ fn is_welcome(number: u64) -> bool {
 /// The default: decides as that expert of three would have that had to wait least for reloads lately.
 ///
 /// - *Recent* spills what was not used for longest, of equally cold values the largest, as [`Coldest`](super::Coldest).
-/// - *Frequent* spills what saves least time for its room: uses, of which each counts half after 12 turns, times the
-///   measured reload time, by size.
+/// - *Frequent* spills what saves least time for its room: its uses, of which each counts half after 12 turns, times
+///   what a reload was measured to cost, by its size.
 /// - *Settled* spills what came last and was not used again, so that a scan, or data that comes round in turn and does
 ///   not fit, drives nothing out.
 ///
@@ -166,7 +166,7 @@ impl Books {
                 self.residents.remove(&usage.key);
                 self.rehearsals.iter_mut().for_each(|rehearsal| rehearsal.remove(usage.key));
             }
-            Event::Inserted | Event::Hit | Event::Loaded => {
+            Event::Inserted | Event::Hit | Event::Loaded { .. } => {
                 self.residents.insert(usage.key, *usage);
                 self.now = usage.turn;
                 for rehearsal in &mut self.rehearsals {
@@ -214,5 +214,77 @@ impl Books {
         if let Some(rehearsal) = self.rehearsals.get_mut(to) {
             rehearsal.begin_with(self.residents.values(), lost);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn usage(key: u64, size: u64) -> Usage {
+        let mut usage = Usage::new(key, size);
+        (usage.uses, usage.warmth, usage.cost) = (2, 2.0, 1e5 + size as f64);
+        usage
+    }
+
+    #[test]
+    fn of_equal_values_every_expert_spills_the_largest_first() {
+        for expert in EXPERTS {
+            assert!(expert.rank(&usage(1, 2 << 20)) < expert.rank(&usage(2, 1 << 20)), "{expert:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_dear_to_read_stays_longer() {
+        let (cheap, mut dear) = (usage(1, 1 << 20), usage(2, 1 << 20));
+        dear.cost *= 10.0;
+        assert!(Expert::Frequent.rank(&cheap) < Expert::Frequent.rank(&dear));
+    }
+
+    #[test]
+    fn the_rank_of_a_value_never_falls_when_it_is_used() {
+        for expert in EXPERTS {
+            for number in 1..200 {
+                let mut before = usage(1, 1000);
+                (before.uses, before.last_use) = (1, number);
+                let mut after = before;
+                after.uses += 1;
+                after.last_use += 5;
+                after.turn += 0.1;
+                after.warmth = 1.0 + before.warmth * (-0.1 / HALF_LIFE).exp2();
+                assert!(expert.rank(&before) <= expert.rank(&after), "{expert:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn however_many_values_there_are_a_thousand_are_watched() {
+        let policy = Adaptive::default();
+        policy.set_budget(5_000_000);
+        for number in 0..100_000_u64 {
+            let mut usage = usage(number.wrapping_mul(0x9e37_79b9_7f4a_7c15), 100);
+            usage.turn = number as f64 / 50_000.0;
+            policy.observe(Event::Inserted, &usage);
+            if number >= 50_000 {
+                usage.key = (number - 50_000).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+                policy.observe(Event::Spilled, &usage);
+            }
+        }
+        let books = policy.books.lock().unwrap();
+        assert!((SAMPLE / 4..=SAMPLE).contains(&books.size()), "{}", books.size());
+        let watched = policy.watched.load(Ordering::Relaxed);
+        assert!(books.residents.keys().all(|&key| key <= watched));
+    }
+
+    #[test]
+    fn hits_are_not_watched_before_anything_was_spilled() {
+        let policy = Adaptive::default();
+        policy.set_budget(1000);
+        policy.observe(Event::Inserted, &usage(1, 10));
+        policy.observe(Event::Hit, &usage(2, 10));
+        assert_eq!(policy.books.lock().unwrap().residents.len(), 1);
+        policy.observe(Event::Spilled, &usage(1, 10));
+        policy.observe(Event::Hit, &usage(2, 10));
+        assert!(policy.books.lock().unwrap().residents.contains_key(&2));
     }
 }

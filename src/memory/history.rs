@@ -13,8 +13,8 @@ const EPOCHS: f64 = 4.0;
 /// So many values are remembered after they were spilled, or as many as there are residents.
 const REMEMBERED: usize = 1024;
 
-/// Finding and opening a value takes about so long, whatever its size, in seconds.
-const LATENCY: f64 = 1e-4;
+/// Finding and opening a value takes about as long as reading so many bytes.
+const OPENING: f64 = 1e5;
 
 /// Counts uses and turns, and remembers values that are resident no more.
 pub(super) struct History {
@@ -24,7 +24,7 @@ pub(super) struct History {
     /// The keys of the past with the time when they entered it, the oldest first.
     order: VecDeque<(u64, u64)>,
     entered: u64,
-    /// How long reading took lately, and for how many bytes.
+    /// How long reading took lately, and for how much.
     seconds: f64,
     bytes: f64,
 }
@@ -32,13 +32,12 @@ pub(super) struct History {
 struct Past {
     warmth: f64,
     turn: f64,
-    reload: f64,
+    cost: f64,
     entered: u64,
 }
 
 impl Default for History {
     fn default() -> Self {
-        // A gigabyte a second, until it is measured.
         Self { uses: 0, turn: 0.0, past: HashMap::new(), order: VecDeque::new(), entered: 0, seconds: 1e-3, bytes: 1e6 }
     }
 }
@@ -51,19 +50,20 @@ impl History {
         if let Some(past) = &past {
             (usage.warmth, usage.turn) = (past.warmth, past.turn);
         }
+        usage.cost = past.map_or(size as f64 + OPENING, |past| past.cost);
         if let Some(took) = took {
-            self.seconds = 0.9 * self.seconds + (took - LATENCY).max(0.0);
-            self.bytes = 0.9 * self.bytes + size as f64;
+            usage.cost = (usage.cost + self.measured(size, took)) / 2.0;
         }
-        let expected = past.map_or_else(|| self.expected(size), |past| past.reload);
-        usage.reload = took.map_or(expected, |took| (took + expected) / 2.0);
         self.note(&mut usage, residents);
         usage
     }
 
-    /// How long a value of this size takes to be read.
-    fn expected(&self, size: u64) -> f64 {
-        LATENCY + size as f64 * self.seconds / self.bytes
+    /// The bytes that are read on average in the time that this value took.
+    fn measured(&mut self, size: u64, took: f64) -> f64 {
+        let bytes = size as f64 + OPENING;
+        self.seconds = 0.9 * self.seconds + took;
+        self.bytes = 0.9 * self.bytes + bytes;
+        if self.seconds > 0.0 { took * self.bytes / self.seconds } else { bytes }
     }
 
     /// A value is used, one of so many residents.
@@ -80,8 +80,8 @@ impl History {
     /// A value is resident no more, and others are, so many.
     pub(super) fn end(&mut self, usage: &Usage, residents: usize) {
         self.entered += 1;
-        let Usage { key, warmth, turn, reload, .. } = *usage;
-        self.past.insert(key, Past { warmth, turn, reload, entered: self.entered });
+        let Usage { key, warmth, turn, cost, .. } = *usage;
+        self.past.insert(key, Past { warmth, turn, cost, entered: self.entered });
         self.order.push_back((key, self.entered));
         while self.order.len() > residents.max(REMEMBERED) {
             let Some((key, entered)) = self.order.pop_front() else { break };
@@ -89,5 +89,65 @@ impl History {
                 self.past.remove(&key);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn warmth_survives_a_spill_and_halves_with_time() {
+        let mut history = History::default();
+        let mut usage = history.begin(1, 100, None, 10);
+        (0..3).for_each(|_| history.note(&mut usage, 1_000_000));
+        assert!((usage.warmth - 4.0).abs() < 0.01 && usage.uses == 4, "{usage:?}");
+        history.end(&usage, 9);
+        let mut other = history.begin(2, 100, None, 10);
+        for _ in 0..HALF_LIFE as usize * 10 {
+            history.note(&mut other, 10);
+        }
+        let usage = history.begin(1, 100, None, 10);
+        assert!((usage.warmth - 3.0).abs() < 0.1 && usage.uses == 1, "{usage:?}");
+    }
+
+    #[test]
+    fn a_value_that_takes_longer_than_others_costs_more() {
+        let mut history = History::default();
+        for key in 0..50 {
+            history.begin(key, 1 << 20, Some(0.5), 1);
+        }
+        let usual = history.begin(50, 1 << 20, Some(0.5), 1);
+        let unknown = history.begin(51, 1 << 20, None, 1);
+        assert!((usual.cost / unknown.cost - 1.0).abs() < 0.01, "{usual:?} {unknown:?}");
+        let mut slow = history.begin(52, 1 << 20, Some(5.0), 1);
+        for _ in 0..5 {
+            history.end(&slow, 1);
+            (0..50).for_each(|key| _ = history.begin(key, 1 << 20, Some(0.5), 1));
+            slow = history.begin(52, 1 << 20, Some(5.0), 1);
+        }
+        assert!(slow.cost > 4.0 * usual.cost, "{slow:?}");
+        history.end(&slow, 1);
+        assert_eq!(history.begin(52, 1 << 20, None, 1).cost, slow.cost);
+    }
+
+    #[test]
+    fn no_more_is_remembered_than_there_is_room_for() {
+        let mut history = History::default();
+        for key in 0..10_000 {
+            let usage = history.begin(key % 3000, 1, None, 5);
+            history.end(&usage, 5);
+        }
+        assert!(history.past.len() <= REMEMBERED && history.order.len() <= REMEMBERED);
+        assert!(history.past.contains_key(&(9_999 % 3000)));
+    }
+
+    #[test]
+    fn an_epoch_is_a_quarter_of_a_turn() {
+        let mut history = History::default();
+        let mut usage = history.begin(1, 1, None, 100);
+        let began = usage.epoch;
+        (0..100).for_each(|_| history.note(&mut usage, 100));
+        assert!((4..=5).contains(&(usage.epoch - began)), "{usage:?}");
     }
 }

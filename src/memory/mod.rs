@@ -7,6 +7,7 @@ mod budget;
 mod history;
 mod policy;
 mod queue;
+mod recorder;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
@@ -19,6 +20,7 @@ use self::history::History;
 pub(crate) use self::policy::is_ranking;
 pub use self::policy::{Coldest, Event, Largest, Lfu, Lru, Mru, Policy, Random, Rank, Usage};
 use self::queue::Queue;
+pub(crate) use self::recorder::Recorder;
 use crate::key::Key;
 use crate::value::Stored;
 
@@ -179,7 +181,7 @@ impl Residents {
         let edition = self.editions;
         let mut usage = self.history.begin(key.hash64(), size, took, self.by_key.len());
         usage.uses += uses;
-        self.observe(if took.is_some() { Event::Loaded } else { Event::Inserted }, &usage);
+        self.observe(took.map_or(Event::Inserted, |seconds| Event::Loaded { seconds }), &usage);
         let rank = policy::rank(&*self.policy, &usage);
         let queue = if version.is_some() { &mut self.clean } else { &mut self.dirty };
         queue.insert(rank, edition);

@@ -32,8 +32,9 @@ pub struct Usage {
     pub turn: f64,
     /// Its uses at the time of the last, also those before it was spilled last; a use counts half after 12 turns.
     pub warmth: f64,
-    /// The seconds that reading it back takes: as measured, or estimated where it was not read yet.
-    pub reload: f64,
+    /// What reading it back costs, as the number of bytes that are read in that time on average: about its size, and more
+    /// where it was measured to take longer.
+    pub cost: f64,
 }
 
 impl Usage {
@@ -45,14 +46,17 @@ impl Usage {
 
 /// What happened to a value.
 #[non_exhaustive]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Event {
     /// It came in.
     Inserted,
     /// It was read in memory.
     Hit,
     /// It was read from the directory.
-    Loaded,
+    Loaded {
+        /// How long that took.
+        seconds: f64,
+    },
     /// It had to leave memory.
     Spilled,
     /// It left memory because it was replaced, changed or removed.

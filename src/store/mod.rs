@@ -104,7 +104,7 @@ impl Store {
         }
     }
 
-    /// No code of a user runs while the state is locked, except `Policy::rank`, which cannot use a chest.
+    /// No code of a user runs while the state is locked, except a `Policy`, which cannot use a chest.
     pub(crate) fn state(&self) -> Locked<'_> {
         Locked::new(self.state.lock().unwrap_or_else(PoisonError::into_inner))
     }

@@ -13,7 +13,7 @@ pub(super) struct Rehearsal {
     /// The rank and the size of each value, by its key.
     values: HashMap<u64, (Rank, u64)>,
     queue: BTreeSet<(Rank, u64)>,
-    /// Seconds that reloads took, and how many there were; what is long ago counts less.
+    /// What reloads cost, and how many there were; what is long ago counts less.
     lost: f64,
     losses: f64,
 }
@@ -45,7 +45,7 @@ impl Rehearsal {
     pub(super) fn take(&mut self, usage: &Usage, is_read: bool) {
         let is_hit = self.values.contains_key(&usage.key);
         if is_read && !is_hit {
-            self.lost += usage.reload;
+            self.lost += usage.cost;
             self.losses += 1.0;
         }
         self.remove(usage.key);
