@@ -13,7 +13,7 @@ pub(crate) struct Cost {
     pub(crate) per_byte: f64,
 }
 
-const SIZES: [usize; 5] = [64 << 10, 1 << 20, 4 << 20, 16 << 20, 64 << 20];
+const SIZES: [usize; 5] = [4 << 10, 1 << 20, 4 << 20, 16 << 20, 64 << 20];
 const RUNS: usize = 5;
 
 impl Cost {
@@ -24,7 +24,7 @@ impl Cost {
     /// Reloads values of several sizes from a chest without a budget: the latency is what the smallest takes, the rest
     /// the slope to the largest; medians.
     pub(crate) fn measure() -> Result<Self> {
-        let chest = Chest::builder().budget(0).temporary()?;
+        let chest = Chest::builder().budget(0).inline_limit(0).temporary()?;
         let mut times = [0.0; SIZES.len()];
         for (time, size) in times.iter_mut().zip(SIZES) {
             // Bytes without a pattern: they are stored as they are.

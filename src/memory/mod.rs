@@ -43,6 +43,17 @@ impl Resident {
     fn is_pinned(&self) -> bool {
         Arc::strong_count(&self.value) > 1
     }
+
+    /// Takes its place in the queue.
+    fn place(&mut self, policy: &dyn Policy, clean: &mut Queue, dirty: &mut Queue) {
+        let rank = policy::rank(policy, &self.usage);
+        if rank != self.rank {
+            let queue = if self.version.is_some() { clean } else { dirty };
+            queue.remove(self.rank, self.edition);
+            queue.insert(rank, self.edition);
+            self.rank = rank;
+        }
+    }
 }
 
 /// A value that is not resident but that a user still holds: it takes memory, and is not loaded a second time.
@@ -145,9 +156,11 @@ impl Residents {
         let resident = self.by_key.get_mut(key)?;
         let taken = take(resident)?;
         self.history.note(&mut resident.usage, residents);
-        let usage = resident.usage;
-        self.observe(Event::Hit, &usage);
-        self.place(key);
+        if policy::observe(&*self.policy, Event::Hit, &resident.usage) {
+            self.place_all();
+        } else {
+            resident.place(&*self.policy, &mut self.clean, &mut self.dirty);
+        }
         Some(taken)
     }
 
@@ -192,23 +205,17 @@ impl Residents {
         edition
     }
 
-    /// Tells the policy what happened. If that changes its mind, all residents take other places.
+    /// Tells the policy what happened.
     fn observe(&mut self, event: Event, usage: &Usage) {
-        if policy::ask(|| self.policy.observe(event, usage)).unwrap_or(false) {
-            let keys: Vec<Key> = self.by_key.keys().cloned().collect();
-            keys.iter().for_each(|key| self.place(key));
+        if policy::observe(&*self.policy, event, usage) {
+            self.place_all();
         }
     }
 
-    /// Gives a resident its place in the queue.
-    fn place(&mut self, key: &Key) {
-        let Some(resident) = self.by_key.get_mut(key) else { return };
-        let rank = policy::rank(&*self.policy, &resident.usage);
-        if rank != resident.rank {
-            let queue = if resident.version.is_some() { &mut self.clean } else { &mut self.dirty };
-            queue.remove(resident.rank, resident.edition);
-            queue.insert(rank, resident.edition);
-            resident.rank = rank;
+    /// The policy has changed its mind: all residents take other places.
+    fn place_all(&mut self) {
+        for resident in self.by_key.values_mut() {
+            resident.place(&*self.policy, &mut self.clean, &mut self.dirty);
         }
     }
 

@@ -153,6 +153,11 @@ pub(super) fn rank(policy: &dyn Policy, usage: &Usage) -> Rank {
     ask(|| policy.rank(usage)).unwrap_or(Rank(usage.last_use as f64, 0.0))
 }
 
+/// Tells a policy what happened, and whether it wants all residents ranked anew.
+pub(super) fn observe(policy: &dyn Policy, event: Event, usage: &Usage) -> bool {
+    ask(|| policy.observe(event, usage)).unwrap_or(false)
+}
+
 macro_rules! policies {
     ($($(#[$doc:meta])* $name:ident: |$usage:ident| $rank:expr;)*) => {$(
         $(#[$doc])*

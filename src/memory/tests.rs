@@ -3,6 +3,7 @@ use std::sync::{Mutex, PoisonError};
 
 use super::*;
 
+mod history;
 mod simulated;
 
 fn residents(policy: impl Policy) -> Residents {
