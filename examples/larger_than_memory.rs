@@ -2,7 +2,7 @@
 //!
 //! `cargo run --release --example larger_than_memory -- --total 4GiB --budget 512MiB --dir D`
 //!
-//! Shows where it is as it goes on; the last line is one JSON object.
+//! `--trace FILE` records what happens to the values. Shows where it is as it goes on; the last line is one JSON object.
 
 use std::error::Error;
 use std::io::{IsTerminal, Write};
@@ -19,6 +19,7 @@ struct Settings {
     total: u64,
     budget: u64,
     dir: Option<PathBuf>,
+    trace: Option<PathBuf>,
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -31,7 +32,11 @@ fn main() -> Result<(), Box<dyn Error>> {
             temporary.path().join("chest")
         }
     };
-    let chest = Chest::builder().budget(settings.budget).open(&dir)?;
+    let mut builder = Chest::builder().budget(settings.budget);
+    if let Some(file) = &settings.trace {
+        builder = builder.trace(file);
+    }
+    let chest = builder.open(&dir)?;
     if !chest.is_empty()? {
         return Err(format!("{} holds values already; name a new directory", dir.display()).into());
     }
@@ -147,14 +152,15 @@ impl Shown {
 }
 
 fn settings(mut words: impl Iterator<Item = String>) -> Result<Settings, Box<dyn Error>> {
-    let mut settings = Settings { total: 1 << 30, budget: 128 * MIB, dir: None };
+    let mut settings = Settings { total: 1 << 30, budget: 128 * MIB, dir: None, trace: None };
     while let Some(word) = words.next() {
         let mut value = || words.next().ok_or_else(|| format!("{word} needs a value"));
         match word.as_str() {
             "--total" => settings.total = size(&value()?)?,
             "--budget" => settings.budget = size(&value()?)?,
             "--dir" => settings.dir = Some(value()?.into()),
-            _ => return Err(format!("{word:?} is unknown; use --total 4GiB --budget 512MiB --dir D").into()),
+            "--trace" => settings.trace = Some(value()?.into()),
+            _ => return Err(format!("{word:?} is unknown; use --total 4GiB --budget 512MiB --dir D --trace F").into()),
         }
     }
     Ok(settings)

@@ -7,7 +7,7 @@ use crate::chest::Chest;
 use crate::disk::{Disk, DiskSettings, Limit, Os, Storage};
 use crate::error::Result;
 use crate::format::Compression;
-use crate::memory::{Budget, Coldest, Policy, Residents};
+use crate::memory::{Adaptive, Budget, Policy, Recorder, Residents};
 use crate::store::Store;
 
 /// A value that is stored in so many bytes or fewer goes into the catalog instead of a file.
@@ -56,6 +56,7 @@ pub enum WhenFull {
 pub struct Builder {
     budget: Budget,
     policy: Box<dyn Policy>,
+    trace: Option<PathBuf>,
     compression: Compression,
     inline_limit: usize,
     durability: Durability,
@@ -68,7 +69,8 @@ impl Default for Builder {
     fn default() -> Self {
         Self {
             budget: Budget::default(),
-            policy: Box::new(Coldest),
+            policy: Box::new(Adaptive::default()),
+            trace: None,
             compression: Compression::default(),
             inline_limit: INLINE_LIMIT,
             durability: Durability::default(),
@@ -87,9 +89,32 @@ impl Builder {
         self
     }
 
-    /// Which value is spilled first; by default [`Coldest`].
+    /// Which value is spilled first; by default [`Adaptive`] decides.
     pub fn policy(mut self, policy: impl Policy) -> Self {
         self.policy = Box::new(policy);
+        self
+    }
+
+    /// Writes what happens to the values in memory to a file, a line for each event: `insert 3 8388608` (bytes), `hit 3`,
+    /// `load 3 8388608 0.002` (seconds), `spill 3`, `remove 3`, and `budget 268435456` when that is set. Numbers stand
+    /// for keys. `benches/policies` replays such files with any policy. The file is complete when the last clone of the
+    /// chest is dropped; `missed 7` in the end tells that seven events came faster than they could be written.
+    ///
+    /// Without it nothing is recorded and nothing is slower.
+    ///
+    /// ```
+    /// use icechest::Chest;
+    /// # let dir = tempfile::tempdir()?;
+    /// let file = dir.path().join("trace");
+    /// let chest = Chest::builder().budget(4096).trace(&file).temporary()?;
+    /// chest.insert("x", vec![0u8; 1000])?;
+    /// assert_eq!(chest.get::<Vec<u8>>("x")?.len(), 1000);
+    /// drop(chest);
+    /// assert!(std::fs::read_to_string(file)?.ends_with("\nhit 0\n"));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn trace(mut self, file: impl Into<PathBuf>) -> Self {
+        self.trace = Some(file.into());
         self
     }
 
@@ -180,7 +205,8 @@ impl Builder {
     pub(crate) fn open_on(self, dir: &Path, storage: Arc<dyn Storage>) -> Result<Chest> {
         let budget = self.budget.bytes()?;
         let disk = Disk::open(dir, self.disk_settings()?, storage)?;
-        Chest::start(Store::new(disk, Residents::new(budget, self.policy), self.durability))
+        let durability = self.durability;
+        Chest::start(Store::new(disk, self.residents(budget)?, durability))
     }
 
     /// Makes a chest that leaves nothing behind.
@@ -190,7 +216,15 @@ impl Builder {
     pub fn temporary(self) -> Result<Chest> {
         let budget = self.budget.bytes()?;
         let disk = Disk::temporary(self.temporary_in.as_deref(), self.disk_settings()?, self.storage())?;
-        Chest::start(Store::new(disk, Residents::new(budget, self.policy), Durability::None))
+        Chest::start(Store::new(disk, self.residents(budget)?, Durability::None))
+    }
+
+    fn residents(self, budget: u64) -> Result<Residents> {
+        let policy = match &self.trace {
+            Some(file) => Box::new(Recorder::new(self.policy, file)?),
+            None => self.policy,
+        };
+        Ok(Residents::new(budget, policy))
     }
 
     fn storage(&self) -> Arc<dyn Storage> {

@@ -60,6 +60,10 @@
 //! queries of polars, which take long to compile; `zstd` compresses plain values further and comes with the first two.
 //! Without any, the core holds plain values.
 
+// The benchmark of policies, which names the crate, is part of the unit tests too.
+#[cfg(test)]
+extern crate self as icechest;
+
 #[cfg(any(feature = "arrow", feature = "ndarray", feature = "polars"))]
 mod append;
 mod builder;
@@ -93,7 +97,7 @@ pub use format::{Compression, Decoder, Encoder, Format};
 pub use icechest_macros::Plain;
 pub use info::{Info, Stats};
 pub use key::{Digest, Key};
-pub use memory::{Budget, Coldest, Largest, Lfu, Lru, Mru, Policy, Random, Rank, Usage};
+pub use memory::{Adaptive, Budget, Coldest, Event, Largest, Lfu, Lru, Mru, Policy, Random, Rank, Usage};
 /// The version of polars whose `DataFrame` a chest holds.
 #[cfg(feature = "polars")]
 pub use polars_core as polars;

@@ -17,6 +17,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use twox_hash::XxHash3_64;
 
 pub use self::digest::Digest;
 use crate::error::Result;
@@ -131,6 +132,11 @@ impl Key {
             return Ok(());
         }
         Err(crate::Error::invalid("the key nests too deeply").with_key(self))
+    }
+
+    /// A number without a pattern, the same for equal keys.
+    pub(crate) fn hash64(&self) -> u64 {
+        XxHash3_64::oneshot(self.0.as_bytes())
     }
 
     /// A short readable form that is safe as the beginning of a file name.

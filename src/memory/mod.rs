@@ -2,18 +2,24 @@
 //!
 //! Plain data behind one lock; nothing here reads or writes a file.
 
+mod adaptive;
 mod budget;
+mod history;
 mod policy;
 mod queue;
+mod recorder;
 
 use std::sync::{Arc, Weak};
 
+pub use self::adaptive::Adaptive;
 pub use self::budget::Budget;
 #[cfg(any(feature = "arrow", feature = "polars"))]
 pub(crate) use self::budget::usable_memory;
+use self::history::History;
 pub(crate) use self::policy::is_ranking;
-pub use self::policy::{Coldest, Largest, Lfu, Lru, Mru, Policy, Random, Rank, Usage};
+pub use self::policy::{Coldest, Event, Largest, Lfu, Lru, Mru, Policy, Random, Rank, Usage};
 use self::queue::Queue;
+pub(crate) use self::recorder::Recorder;
 use crate::key::{Key, Map};
 use crate::value::Stored;
 
@@ -36,6 +42,17 @@ impl Resident {
     fn is_pinned(&self) -> bool {
         Arc::strong_count(&self.value) > 1
     }
+
+    /// Takes its place in the queue.
+    fn place(&mut self, policy: &dyn Policy, clean: &mut Queue, dirty: &mut Queue) {
+        let rank = policy::rank(policy, &self.usage);
+        if rank != self.rank {
+            let queue = if self.version.is_some() { clean } else { dirty };
+            queue.remove(self.rank, self.edition);
+            queue.insert(rank, self.edition);
+            self.rank = rank;
+        }
+    }
 }
 
 /// A value that is not resident but that a user still holds: it takes memory, and is not loaded a second time.
@@ -47,6 +64,7 @@ struct Held {
 
 /// The residents and the bytes that they take.
 pub(crate) struct Residents {
+    /// Changed by `set_budget` alone.
     pub(crate) budget: u64,
     policy: Box<dyn Policy>,
     by_key: Map<Key, Resident>,
@@ -60,27 +78,7 @@ pub(crate) struct Residents {
     used: u64,
     peak: u64,
     editions: u64,
-    clock: Clock,
-}
-
-/// Counts uses, and epochs: one ends when as many uses have passed as a quarter of the residents, so that values used in
-/// the same epoch are about equally cold.
-#[derive(Default)]
-struct Clock {
-    uses: u64,
-    epoch: u64,
-    epoch_began: u64,
-}
-
-impl Clock {
-    fn tick(&mut self, residents: usize) -> (u64, u64) {
-        self.uses += 1;
-        if self.uses - self.epoch_began > residents as u64 / 4 {
-            self.epoch += 1;
-            self.epoch_began = self.uses;
-        }
-        (self.uses, self.epoch)
-    }
+    history: History,
 }
 
 /// The value to spill next.
@@ -91,7 +89,7 @@ pub(crate) struct Victim {
 
 impl Residents {
     pub(crate) fn new(budget: u64, policy: Box<dyn Policy>) -> Self {
-        Self {
+        let mut residents = Self {
             budget,
             policy,
             by_key: Map::default(),
@@ -103,8 +101,15 @@ impl Residents {
             used: 0,
             peak: 0,
             editions: 0,
-            clock: Clock::default(),
-        }
+            history: History::default(),
+        };
+        residents.set_budget(budget);
+        residents
+    }
+
+    pub(crate) fn set_budget(&mut self, bytes: u64) {
+        self.budget = bytes;
+        policy::ask(|| self.policy.set_budget(bytes));
     }
 
     pub(crate) fn used(&self) -> u64 {
@@ -154,16 +159,11 @@ impl Residents {
         let residents = self.by_key.len();
         let resident = self.by_key.get_mut(key)?;
         let taken = take(resident)?;
-        let (use_number, epoch) = self.clock.tick(residents);
-        resident.usage.uses += 1;
-        resident.usage.last_use = use_number;
-        resident.usage.epoch = epoch;
-        let rank = policy::rank(&*self.policy, &resident.usage);
-        let queue = if resident.version.is_some() { &mut self.clean } else { &mut self.dirty };
-        if rank != resident.rank {
-            queue.remove(resident.rank, resident.edition);
-            queue.insert(rank, resident.edition);
-            resident.rank = rank;
+        self.history.note(&mut resident.usage, residents);
+        if policy::observe(&*self.policy, Event::Hit, &resident.usage) {
+            self.place_all();
+        } else {
+            resident.place(&*self.policy, &mut self.clean, &mut self.dirty);
         }
         Some(taken)
     }
@@ -177,11 +177,28 @@ impl Residents {
 
     /// Makes a value resident, in place of an older one under the same key. Gives its edition.
     pub(crate) fn insert(&mut self, key: Key, value: Arc<dyn Stored>, size: u64, version: Option<i64>) -> u64 {
+        self.enter(key, value, size, version, None)
+    }
+
+    /// As [`insert`](Self::insert), for a value that took so many seconds to be read.
+    pub(crate) fn insert_loaded(
+        &mut self,
+        key: Key,
+        value: Arc<dyn Stored>,
+        size: u64,
+        version: i64,
+        seconds: f64,
+    ) -> u64 {
+        self.enter(key, value, size, Some(version), Some(seconds))
+    }
+
+    fn enter(&mut self, key: Key, value: Arc<dyn Stored>, size: u64, version: Option<i64>, took: Option<f64>) -> u64 {
         let uses = self.remove(&key).map_or(0, |usage| usage.uses);
         self.editions += 1;
         let edition = self.editions;
-        let (last_use, epoch) = self.clock.tick(self.by_key.len());
-        let usage = Usage { size, uses: uses + 1, last_use, epoch };
+        let mut usage = self.history.begin(key.hash64(), size, took, self.by_key.len());
+        usage.uses += uses;
+        self.observe(took.map_or(Event::Inserted, |seconds| Event::Loaded { seconds }), &usage);
         let rank = policy::rank(&*self.policy, &usage);
         let queue = if version.is_some() { &mut self.clean } else { &mut self.dirty };
         queue.insert(rank, edition);
@@ -192,21 +209,41 @@ impl Residents {
         edition
     }
 
+    /// Tells the policy what happened.
+    fn observe(&mut self, event: Event, usage: &Usage) {
+        if policy::observe(&*self.policy, event, usage) {
+            self.place_all();
+        }
+    }
+
+    /// The policy has changed its mind: all residents take other places.
+    fn place_all(&mut self) {
+        for resident in self.by_key.values_mut() {
+            resident.place(&*self.policy, &mut self.clean, &mut self.dirty);
+        }
+    }
+
     /// Ends the residence of a value, whoever holds it.
     pub(crate) fn remove(&mut self, key: &Key) -> Option<Usage> {
+        self.leave(key, Event::Removed)
+    }
+
+    fn leave(&mut self, key: &Key, event: Event) -> Option<Usage> {
         let resident = self.by_key.remove(key)?;
         self.by_edition.remove(&resident.edition);
         let queue = if resident.version.is_some() { &mut self.clean } else { &mut self.dirty };
         queue.remove(resident.rank, resident.edition);
         self.give_back(resident.size);
         self.gone.push(resident.value);
+        self.history.end(&resident.usage, self.by_key.len());
+        self.observe(event, &resident.usage);
         Some(resident.usage)
     }
 
     /// Ends the residence of a value that is clean and that nobody holds. Tells whether it was.
     pub(crate) fn spill(&mut self, key: &Key) -> bool {
         let is_free = |resident: &Resident| resident.version.is_some() && !resident.is_pinned();
-        self.by_key.get(key).is_some_and(is_free) && self.remove(key).is_some()
+        self.by_key.get(key).is_some_and(is_free) && self.leave(key, Event::Spilled).is_some()
     }
 
     /// The directory has this edition now, as `version`, the newest in this generation.

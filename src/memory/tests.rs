@@ -1,4 +1,10 @@
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+
 use super::*;
+
+mod history;
+mod simulated;
 
 fn residents(policy: impl Policy) -> Residents {
     Residents::new(1000, Box::new(policy))
@@ -44,7 +50,12 @@ fn policies_differ() {
 
 #[test]
 fn of_equally_cold_values_the_largest_goes_first() {
-    let mut residents = residents(Coldest);
+    largest_of_the_coldest_first(Coldest);
+    largest_of_the_coldest_first(Adaptive::default());
+}
+
+fn largest_of_the_coldest_first(policy: impl Policy) {
+    let mut residents = residents(policy);
     for i in 0..100 {
         insert(&mut residents, &format!("{i} "), 5 + i % 7, Some(1));
     }
@@ -103,4 +114,64 @@ fn held_values_count_until_they_are_released() {
     residents.forget_released();
     assert_eq!(residents.used(), 0);
     assert!(residents.held(&key).is_none());
+}
+
+#[test]
+fn a_policy_that_changes_its_mind_ranks_all_residents_anew() {
+    #[derive(Debug, Default)]
+    struct Turncoat(AtomicBool);
+    impl Policy for Turncoat {
+        fn rank(&self, usage: &Usage) -> Rank {
+            if self.0.load(Ordering::Relaxed) { Mru.rank(usage) } else { Lru.rank(usage) }
+        }
+        fn observe(&self, event: Event, usage: &Usage) -> bool {
+            let turns = event == Event::Hit && usage.uses == 3;
+            if turns {
+                self.0.store(true, Ordering::Relaxed);
+            }
+            turns
+        }
+    }
+    let mut residents = residents(Turncoat::default());
+    for (name, version) in [("a", Some(1)), ("b", None), ("c", Some(1)), ("d", None)] {
+        insert(&mut residents, name, 1, version);
+    }
+    let first = |residents: &Residents| residents.victim(|_| false).unwrap().key;
+    assert_eq!(first(&residents), Key::from("a"));
+    (0..2).for_each(|_| residents.touch(&Key::from("b")));
+    assert_eq!(first(&residents), Key::from("c"));
+    assert_eq!(order(residents), "cabd");
+}
+
+#[test]
+fn policies_hear_what_happens_and_the_budget() {
+    #[derive(Clone, Debug, Default)]
+    struct Ears(Arc<Mutex<Vec<String>>>);
+    impl Policy for Ears {
+        fn rank(&self, usage: &Usage) -> Rank {
+            Lru.rank(usage)
+        }
+        fn observe(&self, event: Event, usage: &Usage) -> bool {
+            self.0.lock().unwrap().push(format!("{event:?} {} {}", usage.size, usage.uses));
+            panic!("and harms nobody");
+        }
+        fn set_budget(&self, bytes: u64) {
+            self.0.lock().unwrap().push(bytes.to_string());
+        }
+    }
+    let ears = Ears::default();
+    let mut residents = residents(ears.clone());
+    let key = Key::from("a");
+    insert(&mut residents, "a", 7, Some(1));
+    residents.touch(&key);
+    assert!(residents.spill(&key));
+    residents.insert_loaded(key.clone(), Arc::new(0u8), 7, 1, 0.5);
+    insert(&mut residents, "a", 8, None);
+    residents.remove(&key);
+    residents.set_budget(5);
+    let heard = ears.0.lock().unwrap_or_else(PoisonError::into_inner).join(", ");
+    assert_eq!(
+        heard,
+        "1000, Inserted 7 1, Hit 7 2, Spilled 7 2, Loaded { seconds: 0.5 } 7 1, Removed 7 1, Inserted 8 2, Removed 8 2, 5"
+    );
 }

@@ -28,7 +28,7 @@ use crate::key::{Key, Map};
 use crate::memory::{Resident, Residents};
 use crate::sync::atomic::AtomicBool;
 use crate::sync::thread::{self, ThreadId};
-use crate::sync::{Condvar, Mutex};
+use crate::sync::{Condvar, Instant, Mutex};
 use crate::value::{Kind, Stored, Value};
 
 pub(crate) struct Store {
@@ -106,7 +106,7 @@ impl Store {
         }
     }
 
-    /// No code of a user runs while the state is locked, except `Policy::rank`, which cannot use a chest.
+    /// No code of a user runs while the state is locked, except a `Policy`, which cannot use a chest.
     pub(crate) fn state(&self) -> Locked<'_> {
         Locked::new(self.state.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -374,7 +374,9 @@ impl Store {
         let promised = opened.size.saturating_add(opened.buffer);
         // Where no room can be made, because the disk is full, say, the value goes to the caller past the residents.
         let (room, made) = self.make_room(promised);
+        let began = Instant::now();
         let value = opened.read(|input| V::decode(input))?;
+        let took = (Instant::now() - began).as_secs_f64();
         self.disk.note_use(version);
         let value = Arc::new(value);
         let erased: Arc<dyn Stored> = value.clone();
@@ -390,7 +392,7 @@ impl Store {
         if state.residents.get(&key).is_none_or(|resident| resident.version.is_some()) {
             if has_room && size <= state.residents.budget {
                 state.residents.release(&key);
-                let edition = state.residents.insert(key.clone(), erased, size, Some(version));
+                let edition = state.residents.insert_loaded(key.clone(), erased, size, version, took);
                 state.residents.mark_checked(&key, edition, generation);
             } else {
                 state.residents.remove(&key);
@@ -540,7 +542,7 @@ impl Store {
 
     /// Changes the budget and spills down to it.
     pub(crate) fn set_budget(&self, bytes: u64) -> Result<()> {
-        self.state().residents.budget = bytes;
+        self.state().residents.set_budget(bytes);
         let (room, made) = self.make_room(0);
         room.end(&mut self.state());
         made

@@ -34,6 +34,16 @@ fn own_format_runs() {
 }
 
 #[test]
+fn blocked_product_is_right_and_leaves_a_trace() {
+    let dir = tempfile::tempdir().unwrap();
+    let trace = dir.path().join("trace");
+    let out = run(&example("blocked_product"), &[trace.to_str().unwrap()]);
+    assert!(out.contains("relative error"), "{out}");
+    let trace = std::fs::read_to_string(trace).unwrap();
+    assert!(trace.starts_with("budget 8388608\ninsert 0 ") && trace.contains("\nload "), "{trace:.200}");
+}
+
+#[test]
 fn larger_than_memory_stays_within_its_budget() {
     let out = run(&example("larger_than_memory"), &["--total", "512MiB", "--budget", "64MiB"]);
     let line: serde_json::Value = serde_json::from_str(out.lines().last().unwrap()).unwrap();

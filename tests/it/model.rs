@@ -9,7 +9,8 @@ use std::sync::Arc;
 
 use arrow_array::RecordBatch;
 use icechest::{
-    AnyArray, Builder, Chest, Coldest, Compression, ErrorKind, Key, Largest, Lfu, Lru, Mru, Random, Stats, Value,
+    Adaptive, AnyArray, Builder, Chest, Coldest, Compression, ErrorKind, Key, Largest, Lfu, Lru, Mru, Random, Stats,
+    Value,
 };
 use ndarray::Array2;
 use polars_core::df;
@@ -245,6 +246,7 @@ impl Settings {
             2 => builder.policy(Lru),
             3 => builder.policy(Lfu),
             4 => builder.policy(Mru),
+            5 => builder.policy(Adaptive::default()),
             _ => builder.policy(Random),
         }
     }
@@ -313,7 +315,7 @@ fn budget() -> impl Strategy<Value = u64> {
 
 fn settings() -> impl Strategy<Value = Settings> {
     let compression = prop::sample::select(vec![Compression::Auto, Compression::Never, Compression::Small]);
-    (budget(), 0..6usize, compression, any::<bool>()).prop_map(|(budget, policy, compression, file)| Settings {
+    (budget(), 0..7usize, compression, any::<bool>()).prop_map(|(budget, policy, compression, file)| Settings {
         budget,
         policy,
         compression,

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, Mutex};
 use std::thread;
 
-use icechest::{Chest, Decoder, Encoder, ErrorKind, Format, Kind, Policy, Rank, Usage, Value};
+use icechest::{Chest, Decoder, Encoder, ErrorKind, Event, Format, Kind, Policy, Rank, Usage, Value};
 
 use crate::helpers::dir;
 
@@ -254,6 +254,15 @@ fn a_policy_that_uses_a_chest_or_panics_does_no_harm() {
                 resume_unwind(Box::new("no rank for the second use"));
             }
             Rank(usage.last_use as f64, 0.0)
+        }
+        fn observe(&self, _event: Event, _usage: &Usage) -> bool {
+            if let Some(chest) = &*self.0.lock().unwrap() {
+                assert_eq!(chest.insert(0, 0_u64).unwrap_err().kind(), ErrorKind::Busy);
+            }
+            resume_unwind(Box::new("nothing to say"));
+        }
+        fn set_budget(&self, _bytes: u64) {
+            resume_unwind(Box::new("no budget is enough"));
         }
     }
 
