@@ -7,7 +7,7 @@ use crate::chest::Chest;
 use crate::disk::{Disk, DiskSettings, Limit, Os, Storage};
 use crate::error::Result;
 use crate::format::Compression;
-use crate::memory::{Budget, Coldest, Policy, Residents};
+use crate::memory::{Budget, Coldest, Policy, Reading, Residents};
 use crate::store::Store;
 
 /// A value that is stored in so many bytes or fewer goes into the catalog instead of a file.
@@ -62,6 +62,7 @@ pub struct Builder {
     max_disk: Option<(Budget, WhenFull)>,
     private: bool,
     temporary_in: Option<PathBuf>,
+    watch_memory: bool,
 }
 
 impl Default for Builder {
@@ -75,6 +76,7 @@ impl Default for Builder {
             max_disk: None,
             private: true,
             temporary_in: None,
+            watch_memory: false,
         }
     }
 }
@@ -167,6 +169,24 @@ impl Builder {
         self
     }
 
+    /// Whether the chest gives memory back when the system runs short of it. Off by default.
+    ///
+    /// A background thread looks every quarter of a second at what this process may still use, limits of its cgroup
+    /// included. When that is less than a tenth of the whole the budget is lowered, and values are spilled until 15 % are
+    /// to be had; not below a sixteenth of what you gave. Above 20 % it rises again. [`Stats`](crate::Stats) tells both
+    /// budgets.
+    ///
+    /// ```
+    /// let chest = icechest::Chest::builder().budget("64MiB").watch_memory(true).temporary()?;
+    /// let stats = chest.stats()?;
+    /// assert!(stats.budget == 64 << 20 && stats.budget_now <= stats.budget);
+    /// # Ok::<(), icechest::Error>(())
+    /// ```
+    pub fn watch_memory(mut self, watch: bool) -> Self {
+        self.watch_memory = watch;
+        self
+    }
+
     /// Opens the chest in `dir`, or makes one there.
     ///
     /// # Errors
@@ -180,7 +200,8 @@ impl Builder {
     pub(crate) fn open_on(self, dir: &Path, storage: Arc<dyn Storage>) -> Result<Chest> {
         let budget = self.budget.bytes()?;
         let disk = Disk::open(dir, self.disk_settings()?, storage)?;
-        Chest::start(Store::new(disk, Residents::new(budget, self.policy), self.durability))
+        let durability = self.durability;
+        self.start(disk, budget, durability)
     }
 
     /// Makes a chest that leaves nothing behind.
@@ -190,7 +211,15 @@ impl Builder {
     pub fn temporary(self) -> Result<Chest> {
         let budget = self.budget.bytes()?;
         let disk = Disk::temporary(self.temporary_in.as_deref(), self.disk_settings()?, self.storage())?;
-        Chest::start(Store::new(disk, Residents::new(budget, self.policy), Durability::None))
+        self.start(disk, budget, Durability::None)
+    }
+
+    fn start(self, disk: Disk, budget: u64, durability: Durability) -> Result<Chest> {
+        let chest = Chest::start(Store::new(disk, Residents::new(budget, self.policy), durability))?;
+        if self.watch_memory {
+            chest.watch_memory(Reading::now)?;
+        }
+        Ok(chest)
     }
 
     fn storage(&self) -> Arc<dyn Storage> {

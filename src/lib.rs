@@ -24,7 +24,8 @@
 //! - [`Key`]: what names a value; [`Digest`]: keys by the content of files and folders.
 //! - [`Chest::slice`], [`Chest::select`]: parts of values; [`Chest::view`]: arrays without a copy.
 //! - [`Value`] and [`Plain`]: what can be stored, and how to add types of your own.
-//! - [`Policy`] and [`Budget`]: what stays in memory, and how much.
+//! - [`Policy`] and [`Budget`]: what stays in memory, and how much; [`Chest::pin`], [`Chest::prefer_disk`]: exceptions.
+//! - [`Chest::prefetch`]: values that come into memory before they are needed.
 //! - [`Durability`], [`Chest::check`]: crashes, power cuts and damage.
 //! - [`Error`]: what went wrong, and what to do.
 //!
@@ -65,6 +66,7 @@ mod entry;
 mod error;
 mod format;
 mod info;
+mod iter;
 mod key;
 mod memory;
 #[cfg(any(feature = "arrow", feature = "ndarray", feature = "polars"))]
@@ -87,7 +89,7 @@ pub use format::{Compression, Decoder, Encoder, Format};
 pub use icechest_macros::Plain;
 pub use info::{Info, Stats};
 pub use key::{Digest, Key};
-pub use memory::{Budget, Coldest, Largest, Lfu, Lru, Mru, Policy, Random, Rank, Usage};
+pub use memory::{Budget, Coldest, Hint, Largest, Lfu, Lru, Mru, Policy, Random, Rank, Usage};
 /// The version of polars whose `DataFrame` a chest holds.
 #[cfg(feature = "polars")]
 pub use polars_core as polars;
@@ -95,6 +97,7 @@ pub use polars_core as polars;
 pub use select::Batches;
 #[cfg(any(feature = "arrow", feature = "ndarray", feature = "polars"))]
 pub use select::Select;
+pub use store::Prefetch;
 #[cfg(any(feature = "arrow", feature = "ndarray", feature = "polars"))]
 pub use value::Partial;
 #[cfg(feature = "ndarray")]

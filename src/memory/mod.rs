@@ -3,8 +3,10 @@
 //! Plain data behind one lock; nothing here reads or writes a file.
 
 mod budget;
+mod hint;
 mod policy;
 mod queue;
+mod watch;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
@@ -12,9 +14,13 @@ use std::sync::{Arc, Weak};
 pub use self::budget::Budget;
 #[cfg(any(feature = "arrow", feature = "polars"))]
 pub(crate) use self::budget::usable_memory;
+pub use self::hint::Hint;
+use self::hint::Standing;
 pub(crate) use self::policy::is_ranking;
 pub use self::policy::{Coldest, Largest, Lfu, Lru, Mru, Policy, Random, Rank, Usage};
 use self::queue::Queue;
+pub(crate) use self::watch::Reading;
+use self::watch::Watch;
 use crate::key::Key;
 use crate::value::Stored;
 
@@ -29,12 +35,12 @@ pub(crate) struct Resident {
     /// Tells this value from the one that was here before under the same key.
     pub(crate) edition: u64,
     usage: Usage,
-    rank: Rank,
+    place: Place,
 }
 
 impl Resident {
     /// Whether somebody besides the tier holds the value.
-    fn is_pinned(&self) -> bool {
+    fn is_held(&self) -> bool {
         Arc::strong_count(&self.value) > 1
     }
 }
@@ -46,9 +52,17 @@ struct Held {
     version: i64,
 }
 
+/// Where a resident stands in the queue.
+type Place = (Standing, Rank);
+
 /// The residents and the bytes that they take.
 pub(crate) struct Residents {
+    /// The budget for now.
     pub(crate) budget: u64,
+    /// The budget that the user gave.
+    given: u64,
+    watch: Watch,
+    hints: HashMap<Key, Hint>,
     policy: Box<dyn Policy>,
     by_key: HashMap<Key, Resident>,
     by_edition: HashMap<u64, Key>,
@@ -94,6 +108,9 @@ impl Residents {
     pub(crate) fn new(budget: u64, policy: Box<dyn Policy>) -> Self {
         Self {
             budget,
+            given: budget,
+            watch: Watch::default(),
+            hints: HashMap::new(),
             policy,
             by_key: HashMap::new(),
             by_edition: HashMap::new(),
@@ -105,6 +122,44 @@ impl Residents {
             peak: 0,
             editions: 0,
             clock: Clock::default(),
+        }
+    }
+
+    /// The budget that the user gave.
+    pub(crate) fn given_budget(&self) -> u64 {
+        self.given
+    }
+
+    pub(crate) fn set_budget(&mut self, bytes: u64) {
+        self.given = bytes;
+        self.budget = self.watch.budget(bytes);
+    }
+
+    /// Lowers or raises the budget for now, as the system has memory.
+    pub(crate) fn follow(&mut self, reading: Reading) {
+        self.budget = self.watch.follow(reading, self.used, self.given);
+    }
+
+    pub(crate) fn hint(&self, key: &Key) -> Option<Hint> {
+        self.hints.get(key).copied()
+    }
+
+    /// How many keys have this hint.
+    pub(crate) fn hinted(&self, hint: Hint) -> usize {
+        self.hints.values().filter(|&&other| other == hint).count()
+    }
+
+    pub(crate) fn set_hint(&mut self, key: &Key, hint: Option<Hint>) {
+        match hint {
+            Some(hint) => self.hints.insert(key.clone(), hint),
+            None => self.hints.remove(key),
+        };
+        if let Some(resident) = self.by_key.get_mut(key) {
+            let queue = if resident.version.is_some() { &mut self.clean } else { &mut self.dirty };
+            let place = (hint.into(), resident.place.1);
+            queue.remove(resident.place, resident.edition);
+            queue.insert(place, resident.edition);
+            resident.place = place;
         }
     }
 
@@ -132,10 +187,11 @@ impl Residents {
         self.dirty.iter().filter_map(|edition| self.by_edition.get(&edition).cloned()).collect()
     }
 
-    /// Residents that a user holds: how many, and their bytes, values that are only held included.
+    /// Residents that a user holds or has pinned: how many, and their bytes, values that are only held included.
     pub(crate) fn pinned(&mut self) -> (usize, u64) {
         self.forget_released();
-        let sizes = self.by_key.values().filter(|resident| resident.is_pinned()).map(|resident| resident.size);
+        let is_pinned = |resident: &&Resident| resident.is_held() || resident.place.0 == Standing::Last;
+        let sizes = self.by_key.values().filter(is_pinned).map(|resident| resident.size);
         let (count, bytes) = sizes.fold((0, 0), |(count, bytes), size| (count + 1, bytes + size));
         (count + self.held.len(), bytes + self.held.values().map(|held| held.size).sum::<u64>())
     }
@@ -154,12 +210,12 @@ impl Residents {
         resident.usage.uses += 1;
         resident.usage.last_use = use_number;
         resident.usage.epoch = epoch;
-        let rank = policy::rank(&*self.policy, &resident.usage);
+        let place = (resident.place.0, policy::rank(&*self.policy, &resident.usage));
         let queue = if resident.version.is_some() { &mut self.clean } else { &mut self.dirty };
-        if rank != resident.rank {
-            queue.remove(resident.rank, resident.edition);
-            queue.insert(rank, resident.edition);
-            resident.rank = rank;
+        if place != resident.place {
+            queue.remove(resident.place, resident.edition);
+            queue.insert(place, resident.edition);
+            resident.place = place;
         }
         Some(taken)
     }
@@ -178,11 +234,11 @@ impl Residents {
         let edition = self.editions;
         let (last_use, epoch) = self.clock.tick(self.by_key.len());
         let usage = Usage { size, uses: uses + 1, last_use, epoch };
-        let rank = policy::rank(&*self.policy, &usage);
+        let place = (self.hint(&key).into(), policy::rank(&*self.policy, &usage));
         let queue = if version.is_some() { &mut self.clean } else { &mut self.dirty };
-        queue.insert(rank, edition);
+        queue.insert(place, edition);
         self.by_edition.insert(edition, key.clone());
-        self.by_key.insert(key, Resident { value, size, version, checked: None, edition, usage, rank });
+        self.by_key.insert(key, Resident { value, size, version, checked: None, edition, usage, place });
         self.take(size);
         self.note_peak();
         edition
@@ -193,7 +249,7 @@ impl Residents {
         let resident = self.by_key.remove(key)?;
         self.by_edition.remove(&resident.edition);
         let queue = if resident.version.is_some() { &mut self.clean } else { &mut self.dirty };
-        queue.remove(resident.rank, resident.edition);
+        queue.remove(resident.place, resident.edition);
         self.give_back(resident.size);
         self.gone.push(resident.value);
         Some(resident.usage)
@@ -201,7 +257,7 @@ impl Residents {
 
     /// Ends the residence of a value that is clean and that nobody holds. Tells whether it was.
     pub(crate) fn spill(&mut self, key: &Key) -> bool {
-        let is_free = |resident: &Resident| resident.version.is_some() && !resident.is_pinned();
+        let is_free = |resident: &Resident| resident.version.is_some() && !resident.is_held();
         self.by_key.get(key).is_some_and(is_free) && self.remove(key).is_some()
     }
 
@@ -209,24 +265,28 @@ impl Residents {
     pub(crate) fn mark_clean(&mut self, key: &Key, edition: u64, version: i64, generation: Option<u64>) {
         if let Some(resident) = self.by_key.get_mut(key).filter(|resident| resident.edition == edition) {
             let queue = if resident.version.is_some() { &mut self.clean } else { &mut self.dirty };
-            queue.remove(resident.rank, edition);
-            self.clean.insert(resident.rank, edition);
+            queue.remove(resident.place, edition);
+            self.clean.insert(resident.place, edition);
             resident.version = Some(version);
             resident.checked = generation;
         }
     }
 
-    /// The next value to spill: a clean one before a dirty one, never one that is pinned or that `skip` names.
+    /// The next value to spill: a clean one before a dirty one, those that users pinned after all others, never one that
+    /// somebody holds or that `skip` names.
     pub(crate) fn victim(&self, skip: impl Fn(&Key) -> bool) -> Option<Victim> {
         let first = |queue: &Queue| {
             queue.iter().find_map(|edition| {
                 let key = self.by_edition.get(&edition)?;
                 let resident = self.by_key.get(key)?;
-                (!resident.is_pinned() && !skip(key)).then(|| key.clone())
+                (!resident.is_held() && !skip(key)).then_some((key, resident))
             })
         };
-        let clean = first(&self.clean).map(|key| Victim { key, is_dirty: false });
-        clean.or_else(|| first(&self.dirty).map(|key| Victim { key, is_dirty: true }))
+        let is_last = |(_, resident): &(&Key, &Resident)| resident.place.0 == Standing::Last;
+        let clean = first(&self.clean);
+        let dirty = if clean.as_ref().is_none_or(is_last) { first(&self.dirty) } else { None };
+        let (key, resident) = dirty.filter(|dirty| clean.is_none() || !is_last(dirty)).or(clean)?;
+        Some(Victim { key: key.clone(), is_dirty: resident.version.is_none() })
     }
 
     /// Counts bytes that are about to be taken.
@@ -255,6 +315,12 @@ impl Residents {
     pub(crate) fn held(&self, key: &Key) -> Option<(Arc<dyn Stored>, i64)> {
         let held = self.held.get(key)?;
         held.value.upgrade().map(|value| (value, held.version))
+    }
+
+    /// What a value takes, if it is in memory.
+    pub(crate) fn size(&self, key: &Key) -> Option<u64> {
+        let held = || self.held.get(key).filter(|held| held.value.strong_count() > 0).map(|held| held.size);
+        self.by_key.get(key).map(|resident| resident.size).or_else(held)
     }
 
     /// Stops remembering a held value: it was replaced or removed.

@@ -49,7 +49,7 @@ pub(super) struct Published<'a> {
     pub(super) synced: Result<()>,
 }
 
-/// The background writer waits for so many values to come together, but not long.
+/// A background writer waits for so many values to come together, but not long.
 const MANY: usize = 512;
 
 /// What is published is made durable after so long at the latest, where nothing else was asked for.
@@ -151,12 +151,12 @@ impl Store {
         Ok(Published { versions, commit, synced })
     }
 
-    /// The background writer syncs in time.
+    /// A background writer syncs in time.
     pub(super) fn note_unsynced(&self) {
         if !self.is_unsynced.swap(true, Ordering::Relaxed) {
             // Under the lock, so that a writer hears it that has found nothing to sync and is about to wait.
             let _state = self.state();
-            self.work.notify_one();
+            self.work.notify_all();
         }
     }
 
@@ -224,12 +224,13 @@ impl Store {
         locks
     }
 
-    /// The background writer: publishes values as they come in, and syncs now and then, until the chest is closed.
-    pub(crate) fn write_behind(&self) {
+    /// A background writer: publishes values as they come in, until the chest is closed. One of them also syncs now and
+    /// then.
+    pub(super) fn write_behind(&self, syncs: bool) {
         let mut next_sync = None;
         loop {
             let mut state = self.state();
-            if self.is_sync_due(&mut next_sync) {
+            if syncs && self.is_sync_due(&mut next_sync) {
                 drop(state);
                 // A failure is told by whoever calls `sync` next, or at the end: it is not forgotten.
                 let _: Result<()> = self.sync();
@@ -251,6 +252,9 @@ impl Store {
                 continue;
             }
             let batch = self.next_batch(&mut state);
+            if !state.pending.is_empty() {
+                self.work.notify_one();
+            }
             let writing = self.writing(&mut state);
             drop(state);
             // What failed stays dirty; `flush`, or whoever needs its room, tries again and gets the error.
@@ -299,10 +303,10 @@ impl Store {
         locks
     }
 
-    /// Ends the background writer after the batch that it is writing.
+    /// Ends the threads in the background after what they are at, and waits for them.
     pub(crate) fn close(&self) {
-        let mut state = self.state();
-        state.closing = true;
-        self.work.notify_one();
+        self.state().closing = true;
+        self.work.notify_all();
+        self.background.close();
     }
 }
