@@ -49,9 +49,10 @@
 //! A chest lives on a local disk; network file systems are refused. It is not usable in a forked child, which gets an
 //! error and opens it again.
 //!
-//! Memory beyond the budget: values that you hold and that do not fit; for each thread that reads or writes a file, up
-//! to 20 MiB of buffers, and the row group of a frame that is being written (16 to 32 MiB); the catalog's caches, of
-//! 16 MiB for writing and 2 MiB for reading. The system's allocator may keep freed memory on top of that, most where many
+//! Memory beyond the budget: values that you hold and that do not fit, and one that each thread inserts; buffers of up to
+//! 20 MiB, and the row group of a frame that is being written (16 to 32 MiB), for each core, of which two at least, as only
+//! so many threads write at the same time; the same for each thread that reads a file, or inserts a value that does not
+//! become resident; the catalog's caches, of 16 MiB for writing and 2 MiB for reading. The system's allocator may keep freed memory on top of that, most where many
 //! threads decode frames.
 //!
 //! # Features

@@ -193,6 +193,10 @@ impl Store {
             if dirty.is_empty() {
                 return failure.map_or(Ok(()), Err);
             }
+            if state.is_crowded(me) {
+                drop(self.wait(state));
+                continue;
+            }
             let locks = self.lock_some(&mut state, &dirty);
             if locks.is_empty() {
                 self.wait_for_any(state, &dirty)?;

@@ -33,7 +33,7 @@ impl Drop for Room<'_> {
 
 impl State {
     /// Whether others write already, as many as the machine has cores for, and this thread does not.
-    fn is_crowded(&self, me: ThreadId) -> bool {
+    pub(super) fn is_crowded(&self, me: ThreadId) -> bool {
         let is_first = |&(index, writer): &(usize, &ThreadId)| !self.writers[..index].contains(writer);
         !self.writers.contains(&me) && self.writers.iter().enumerate().filter(is_first).count() >= encoders()
     }

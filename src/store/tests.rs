@@ -47,6 +47,15 @@ impl Gated {
     }
 }
 
+/// Opens a gate also when a test fails, whose threads would wait for ever.
+struct Opens<'a>(&'a Gated);
+
+impl Drop for Opens<'_> {
+    fn drop(&mut self) {
+        self.0.set(false);
+    }
+}
+
 impl Storage for Gated {
     fn create(&self, path: &Path) -> io::Result<Arc<dyn StorageFile>> {
         let mut gate = self.0.0.lock().unwrap();
@@ -113,10 +122,11 @@ fn inserts_wait_for_slow_storage_and_reads_of_residents_do_not() {
                 }
             });
         }
+        let opens = Opens(&storage);
         let hot = chest.get::<Vec<u64>>("hot").unwrap();
-        // Until all of them wait: at the gate, the background writer as well, or for those who are there.
+        // Until all of them wait, at the gate or for those who are there; the background writer may be one of those.
         let store = chest.store().unwrap();
-        until(|| storage.waiting() + store.state().waiting == THREADS as usize + 1);
+        until(|| storage.waiting() > 0 && storage.waiting() + store.state().waiting >= THREADS as usize);
         let stats = chest.stats().unwrap();
         assert!(stats.values < 20, "no queue grows: {stats}");
         assert!(stats.resident_bytes <= budget + THREADS * size, "one value a thread is on its way: {stats}");
@@ -125,7 +135,7 @@ fn inserts_wait_for_slow_storage_and_reads_of_residents_do_not() {
             assert_eq!(chest.get::<Vec<u64>>("hot").unwrap().len(), hot.len());
         }
         assert!(chest.find::<u8>("nobody").unwrap().is_none() && chest.contains_key("old").unwrap());
-        storage.set(false);
+        drop(opens);
     });
     let stats = chest.stats().unwrap();
     assert!(stats.peak_bytes <= budget + THREADS * size, "{stats}");
