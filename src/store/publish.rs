@@ -21,22 +21,29 @@ pub(super) struct Batch {
     values: usize,
     files: usize,
     bytes: u64,
+    /// Of values that have no file, and are in memory twice.
+    inline_bytes: u64,
     inline_limit: u64,
 }
 
 impl Batch {
     pub(super) fn new(store: &Store) -> Self {
-        Self { values: 4096, files: 256, bytes: 32 << 20, inline_limit: store.disk.inline_limit() as u64 }
+        let inline_limit = store.disk.inline_limit() as u64;
+        Self { values: 4096, files: 256, bytes: 32 << 20, inline_bytes: 4 << 20, inline_limit }
     }
 
     pub(super) fn is_full(&self) -> bool {
-        self.values == 0 || self.files == 0 || self.bytes == 0
+        self.values == 0 || self.files == 0 || self.bytes == 0 || self.inline_bytes == 0
     }
 
     pub(super) fn add(&mut self, size: u64) {
         self.values = self.values.saturating_sub(1);
-        self.files = self.files.saturating_sub(usize::from(size > self.inline_limit));
         self.bytes = self.bytes.saturating_sub(size);
+        if size > self.inline_limit {
+            self.files = self.files.saturating_sub(1);
+        } else {
+            self.inline_bytes = self.inline_bytes.saturating_sub(size);
+        }
     }
 }
 
