@@ -39,11 +39,13 @@ pub(super) trait Task: Send + Sync {
     fn end(&self);
 }
 
-/// How soon a task is begun.
-#[derive(Clone, Copy, PartialEq)]
+/// When a task has its turn.
+#[derive(Clone, Copy)]
 pub(super) enum Turn {
-    Next,
-    Last,
+    /// Somebody is about to need it.
+    Soon,
+    /// After those, and one step after the other with its like.
+    Later,
 }
 
 pub(super) struct Background {
@@ -56,12 +58,19 @@ pub(super) struct Background {
 
 #[derive(Default)]
 struct Queue {
-    tasks: VecDeque<Arc<dyn Task>>,
+    soon: VecDeque<Arc<dyn Task>>,
+    later: VecDeque<Arc<dyn Task>>,
     threads: Vec<JoinHandle<()>>,
     loaders: usize,
     /// Loaders that wait for work.
     idle: usize,
     is_closing: bool,
+}
+
+impl Queue {
+    fn pop(&mut self) -> Option<Arc<dyn Task>> {
+        self.soon.pop_front().or_else(|| self.later.pop_front())
+    }
 }
 
 impl Background {
@@ -80,7 +89,7 @@ impl Background {
             if queue.is_closing {
                 return None;
             }
-            if let Some(task) = queue.tasks.pop_front() {
+            if let Some(task) = queue.pop() {
                 return Some(task);
             }
             queue.idle += 1;
@@ -96,7 +105,7 @@ impl Background {
             drop(queue);
             return task.end();
         }
-        queue.tasks.push_back(task);
+        queue.later.push_back(task);
     }
 
     /// Lets time pass. Tells whether the chest is closed.
@@ -111,14 +120,14 @@ impl Background {
 
     /// Ends all threads after what they are at, and waits for them.
     pub(super) fn close(&self) {
-        let (tasks, threads) = {
+        let (soon, later, threads) = {
             let mut queue = self.queue();
             queue.is_closing = true;
             self.work.notify_all();
             self.end.notify_all();
-            (mem::take(&mut queue.tasks), mem::take(&mut queue.threads))
+            (mem::take(&mut queue.soon), mem::take(&mut queue.later), mem::take(&mut queue.threads))
         };
-        tasks.iter().for_each(|task| task.end());
+        soon.iter().chain(&later).for_each(|task| task.end());
         let me = thread::current().id();
         // A value that owns a chest may be dropped by one of these threads.
         for thread in threads.into_iter().filter(|other| other.thread().id() != me) {
@@ -159,7 +168,7 @@ impl Store {
     pub(super) fn load_in_background(self: &Arc<Self>, task: Arc<dyn Task>, steps: usize, turn: Turn) -> Result<()> {
         let mut queue = self.background.queue();
         for _ in 0..steps.min(LOADERS) {
-            if queue.idle <= queue.tasks.len() && queue.loaders < LOADERS {
+            if queue.idle <= queue.soon.len() + queue.later.len() && queue.loaders < LOADERS {
                 match self.start_in(&mut queue, "icechest-loader", Self::run_loader) {
                     Ok(()) => queue.loaders += 1,
                     Err(error) if queue.loaders == 0 => return Err(error),
@@ -167,8 +176,8 @@ impl Store {
                 }
             }
             match turn {
-                Turn::Next => queue.tasks.push_front(task.clone()),
-                Turn::Last => queue.tasks.push_back(task.clone()),
+                Turn::Soon => queue.soon.push_back(task.clone()),
+                Turn::Later => queue.later.push_back(task.clone()),
             }
             self.background.work.notify_one();
         }

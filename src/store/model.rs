@@ -745,7 +745,8 @@ mod ahead {
                 let entries = chest.iter::<Note>().unwrap();
                 entries.filter(|entry| entry.as_ref().is_err_and(|error| error.kind() == ErrorKind::Busy)).count()
             });
-            assert_eq!(busy.unwrap(), 1);
+            // None, if the other iterator holds the value: then this one finds it as it was.
+            assert!(busy.unwrap() <= 1);
             assert_eq!(outside.join().unwrap().len(), 4);
         });
     }
@@ -789,7 +790,8 @@ mod hints {
             get(&chest, "key");
             chest.insert("another", Note(4)).unwrap();
             assert!(chest.info("key").unwrap().is_resident);
-            assert_in_budget(&chest);
+            let stats = chest.stats().unwrap();
+            assert!(stats.resident_bytes <= stats.budget && stats.pinned == 1, "{stats}");
         });
     }
 

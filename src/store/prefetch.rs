@@ -89,7 +89,7 @@ impl Prefetch {
         let progress = Progress { keys: keys.into_iter(), loading: 0, resident: 0, failure: None };
         let job = Job { load: Store::prefetch::<V>, progress: Mutex::new(progress), ended: Condvar::new() };
         let job = Arc::new(job);
-        store.load_in_background(job.clone(), count, Turn::Last)?;
+        store.load_in_background(job.clone(), count, Turn::Later)?;
         Ok(Self { job, store: Arc::downgrade(store) })
     }
 
@@ -217,7 +217,7 @@ impl<V: Value> Ahead<V> {
     pub(crate) fn start(store: &Arc<Store>, key: Key, limit: u64) -> Arc<Self> {
         let ahead = Arc::new(Self { key, limit, place: Mutex::new(Place::Waiting) });
         // Without it the value is loaded when it is asked for.
-        let _: Result<()> = store.load_in_background(ahead.clone(), 1, Turn::Next);
+        let _: Result<()> = store.load_in_background(ahead.clone(), 1, Turn::Soon);
         ahead
     }
 
