@@ -7,7 +7,7 @@ use crate::chest::Chest;
 use crate::disk::{Disk, DiskSettings, Limit, Os, Storage};
 use crate::error::Result;
 use crate::format::Compression;
-use crate::memory::{Adaptive, Budget, Policy, Recorder, Residents};
+use crate::memory::{Adaptive, Budget, Policy, Reading, Recorder, Residents};
 use crate::store::Store;
 
 /// A value that is stored in so many bytes or fewer goes into the catalog instead of a file.
@@ -63,6 +63,7 @@ pub struct Builder {
     max_disk: Option<(Budget, WhenFull)>,
     private: bool,
     temporary_in: Option<PathBuf>,
+    watch_memory: bool,
 }
 
 impl Default for Builder {
@@ -77,6 +78,7 @@ impl Default for Builder {
             max_disk: None,
             private: true,
             temporary_in: None,
+            watch_memory: false,
         }
     }
 }
@@ -192,6 +194,24 @@ impl Builder {
         self
     }
 
+    /// Whether the chest gives memory back when the system runs short of it. Off by default.
+    ///
+    /// A background thread looks every quarter of a second at what this process may still use, limits of its cgroup
+    /// included. When that is less than a tenth of the whole the budget is lowered, and values are spilled until 15 % are
+    /// to be had; not below a sixteenth of what you gave. Above 20 % it rises again. [`Stats`](crate::Stats) tells both
+    /// budgets.
+    ///
+    /// ```
+    /// let chest = icechest::Chest::builder().budget("64MiB").watch_memory(true).temporary()?;
+    /// let stats = chest.stats()?;
+    /// assert!(stats.budget == 64 << 20 && stats.budget_now <= stats.budget);
+    /// # Ok::<(), icechest::Error>(())
+    /// ```
+    pub fn watch_memory(mut self, watch: bool) -> Self {
+        self.watch_memory = watch;
+        self
+    }
+
     /// Opens the chest in `dir`, or makes one there.
     ///
     /// # Errors
@@ -206,7 +226,7 @@ impl Builder {
         let budget = self.budget.bytes()?;
         let disk = Disk::open(dir, self.disk_settings()?, storage)?;
         let durability = self.durability;
-        Chest::start(Store::new(disk, self.residents(budget)?, durability))
+        self.start(disk, budget, durability)
     }
 
     /// Makes a chest that leaves nothing behind.
@@ -216,15 +236,19 @@ impl Builder {
     pub fn temporary(self) -> Result<Chest> {
         let budget = self.budget.bytes()?;
         let disk = Disk::temporary(self.temporary_in.as_deref(), self.disk_settings()?, self.storage())?;
-        Chest::start(Store::new(disk, self.residents(budget)?, Durability::None))
+        self.start(disk, budget, Durability::None)
     }
 
-    fn residents(self, budget: u64) -> Result<Residents> {
+    fn start(self, disk: Disk, budget: u64, durability: Durability) -> Result<Chest> {
         let policy = match &self.trace {
             Some(file) => Box::new(Recorder::new(self.policy, file)?),
             None => self.policy,
         };
-        Ok(Residents::new(budget, policy))
+        let chest = Chest::start(Store::new(disk, Residents::new(budget, policy), durability))?;
+        if self.watch_memory {
+            chest.watch_memory(Reading::now)?;
+        }
+        Ok(chest)
     }
 
     fn storage(&self) -> Arc<dyn Storage> {

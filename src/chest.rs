@@ -9,10 +9,10 @@ use crate::disk::check::Check;
 use crate::entry::Entry;
 use crate::error::{Error, ErrorKind, Result};
 use crate::info::{Info, Stats};
+use crate::iter::Iter;
 use crate::key::Key;
-use crate::memory::{Budget, is_ranking};
-use crate::store::Store;
-use crate::sync::thread::{self, JoinHandle};
+use crate::memory::{Budget, Hint, Reading, is_ranking};
+use crate::store::{Prefetch, Store};
 use crate::value::{IntoValue, Value};
 
 /// A dictionary that keeps what fits in memory and spills the rest to a directory.
@@ -58,33 +58,27 @@ pub struct Chest {
 impl std::panic::UnwindSafe for Chest {}
 impl std::panic::RefUnwindSafe for Chest {}
 
-/// Ends the background thread and publishes what is left when the last clone of a chest goes.
-struct Closer {
-    store: Arc<Store>,
-    writer: Option<JoinHandle<()>>,
-}
+/// Ends the background threads and publishes what is left when the last clone of a chest goes.
+struct Closer(Arc<Store>);
 
 impl Drop for Closer {
     fn drop(&mut self) {
-        if self.store.disk.is_forked() {
-            // Locks, files and the writer are the parent's: nothing of them may be closed here.
-            std::mem::forget(self.store.clone());
+        let Self(store) = self;
+        if store.disk.is_forked() {
+            // Locks, files and threads are the parent's: nothing of them may be closed here.
+            std::mem::forget(store.clone());
             return;
         }
-        self.store.close();
-        if let Some(writer) = self.writer.take() {
-            // A value's encoder cannot end it with a panic; if something else did, what follows does its work.
-            let _ = writer.join();
-        }
-        if self.store.disk.is_temporary() {
+        store.close();
+        if store.disk.is_temporary() {
             return;
         }
-        let dir = self.store.disk.root().display();
+        let dir = store.disk.root().display();
         // `drop` cannot return an error, and a value that is lost silently is worse than a line on the terminal.
-        if let Err(error) = self.store.flush() {
+        if let Err(error) = store.flush() {
             eprintln!("icechest: values of {dir} are lost: {error}");
         }
-        if let Err(error) = self.store.sync_at_close() {
+        if let Err(error) = store.sync_at_close() {
             eprintln!("icechest: values of {dir} may not survive a power cut: {error}");
         }
     }
@@ -145,19 +139,25 @@ impl Chest {
 
     pub(crate) fn start(store: Store) -> Result<Self> {
         let store = Arc::new(store);
-        let writer = if store.disk.is_temporary() {
-            None
-        } else {
-            let store = store.clone();
-            let thread = thread::Builder::new().name("icechest-writer".to_owned());
-            let writer = thread.spawn(move || store.write_behind());
-            Some(writer.map_err(|error| Error::io("cannot start the background writer", error))?)
-        };
-        Ok(Self { _closer: Arc::new(Closer { store: store.clone(), writer }), store })
+        let chest = Self { _closer: Arc::new(Closer(store.clone())), store };
+        if !chest.store.disk.is_temporary() {
+            chest.store.start_writers()?;
+        }
+        Ok(chest)
+    }
+
+    /// Lowers the budget while `read` tells that the system is short of memory.
+    pub(crate) fn watch_memory(&self, read: impl FnMut() -> Reading + Send + 'static) -> Result<()> {
+        self.store.start_thread("icechest-watch", |store| store.watch_memory(read))
     }
 
     /// The tiers, for whoever may use them.
     pub(crate) fn store(&self) -> Result<&Store> {
+        self.shared_store().map(|store| &**store)
+    }
+
+    /// As [`store`](Self::store), for work in the background.
+    pub(crate) fn shared_store(&self) -> Result<&Arc<Store>> {
         if self.store.disk.is_forked() {
             let message = "the chest was opened before this process was forked; open it again in the child";
             return Err(Error::new(ErrorKind::Unsupported, message).with_path(self.path()));
@@ -306,10 +306,12 @@ impl Chest {
         self.store()?.keys()
     }
 
-    /// The values that can be read as `V`, with their keys, one after the other: only the current one need be in memory.
+    /// The values that can be read as `V`, with their keys, one after the other: they need not fit into memory together.
     ///
     /// The keys are those at the time of this call. Values of other types are stepped over, and so are values that were
-    /// removed meanwhile.
+    /// removed meanwhile. While you work with a value of 64 KiB or more, a background thread loads what comes next: two
+    /// values of an eighth of the budget at most, or one of a quarter. They count as pinned until it is their turn or the
+    /// iterator is dropped.
     ///
     /// ```
     /// # let chest = icechest::Chest::temporary()?;
@@ -324,12 +326,7 @@ impl Chest {
     /// # Ok::<(), icechest::Error>(())
     /// ```
     pub fn iter<V: Value>(&self) -> Result<impl Iterator<Item = Result<(Key, Arc<V>)>> + use<V>> {
-        let chest = self.clone();
-        Ok(self.keys()?.into_iter().filter_map(move |key| match chest.find(&key) {
-            Ok(value) => Some(Ok((key, value?))),
-            Err(error) if error.kind() == ErrorKind::WrongType => None,
-            Err(error) => Some(Err(error)),
-        }))
+        Ok(Iter::new(self.clone(), self.keys()?))
     }
 
     /// Stores many values.
@@ -408,23 +405,86 @@ impl Chest {
         self.store()?.update(&key, change)?.ok_or_else(|| not_found(&key))
     }
 
-    /// Loads values into memory as long as they fit without spilling others. Gives how many of them are resident then.
+    /// Loads values into memory in the background, those that fit without spilling others. Returns at once; what it
+    /// returns can be waited for, or dropped. A `get` of a value that is being loaded waits for that alone.
     ///
     /// # Errors
-    /// [`NotFound`](ErrorKind::NotFound) and [`WrongType`](ErrorKind::WrongType), as for [`get`](Self::get).
+    /// When no thread can be started. What is wrong with a value is told by [`Prefetch::wait`].
+    ///
+    /// ```
+    /// # use icechest::Chest;
+    /// # let dir = tempfile::tempdir()?;
+    /// # Chest::open(dir.path())?.extend((0..10).map(|i| (i, vec![i; 1000])))?;
+    /// let chest = Chest::open(dir.path())?;
+    /// let prefetch = chest.prefetch::<Vec<i32>, _>(0..10)?;
+    /// // … something else meanwhile …
+    /// assert_eq!(prefetch.wait()?, 10);
+    /// assert!(chest.info(3)?.is_resident);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn prefetch<V: Value, K: Into<Key>>(&self, keys: impl IntoIterator<Item = K>) -> Result<Prefetch> {
+        Prefetch::start::<V>(self.shared_store()?, keys.into_iter().map(Into::into).collect())
+    }
+
+    /// Asks that the value of a key stay in memory, this one and those that replace it: it is spilled after all others,
+    /// that is, when nothing else is left and the budget is still exceeded. One that is on disk comes with the next
+    /// [`get`](Self::get) or [`prefetch`](Self::prefetch).
+    ///
+    /// A hint is about a key, whether it has a value or not. It holds for this opening of the chest, until
+    /// [`clear_hint`](Self::clear_hint) or another hint. Pin less than the budget, or pinned values displace each other.
+    ///
+    /// # Errors
+    /// In a forked child, and in a policy.
+    ///
+    /// ```
+    /// # let chest = icechest::Chest::builder().budget("1MiB").temporary()?;
+    /// chest.insert("model", vec![0.5; 1000])?;
+    /// chest.pin("model")?;
+    /// chest.extend((0..50).map(|i| (i, vec![i; 10_000])))?; // twice the budget
+    /// assert!(chest.info("model")?.is_resident);
+    /// # Ok::<(), icechest::Error>(())
+    /// ```
+    pub fn pin(&self, key: impl Into<Key>) -> Result<()> {
+        self.store()?.hint(&key.into(), Some(Hint::Pin))
+    }
+
+    /// Asks that the value of a key take no room in memory, this one and those that replace it: it is published when it is
+    /// inserted, before `insert` returns, and read again by each [`get`](Self::get) unless somebody holds it. One that is
+    /// in memory now is published and spilled.
+    ///
+    /// A hint is about a key, as with [`pin`](Self::pin).
+    ///
+    /// # Errors
+    /// Those of writing; the hint is taken all the same.
     ///
     /// ```
     /// # let chest = icechest::Chest::temporary()?;
-    /// chest.extend([("a", 1), ("b", 2)])?;
-    /// assert_eq!(chest.prefetch::<i32, _>(["a", "b"])?, 2);
+    /// chest.prefer_disk("raw")?;
+    /// chest.insert("raw", vec![0u8; 1000])?;
+    /// assert!(!chest.info("raw")?.is_resident);
+    /// assert_eq!(chest.get::<Vec<u8>>("raw")?.len(), 1000);
+    /// assert!(!chest.info("raw")?.is_resident);
     /// # Ok::<(), icechest::Error>(())
     /// ```
-    pub fn prefetch<V: Value, K: Into<Key>>(&self, keys: impl IntoIterator<Item = K>) -> Result<usize> {
-        let mut resident = 0;
-        for key in keys {
-            resident += usize::from(self.store()?.prefetch::<V>(&key.into())?);
-        }
-        Ok(resident)
+    pub fn prefer_disk(&self, key: impl Into<Key>) -> Result<()> {
+        self.store()?.hint(&key.into(), Some(Hint::PreferDisk))
+    }
+
+    /// Takes back what [`pin`](Self::pin) or [`prefer_disk`](Self::prefer_disk) said of a key.
+    ///
+    /// # Errors
+    /// In a forked child, and in a policy.
+    ///
+    /// ```
+    /// # let chest = icechest::Chest::temporary()?;
+    /// chest.insert("k", 1)?;
+    /// chest.pin("k")?;
+    /// chest.clear_hint("k")?;
+    /// assert!(chest.info("k")?.hint.is_none());
+    /// # Ok::<(), icechest::Error>(())
+    /// ```
+    pub fn clear_hint(&self, key: impl Into<Key>) -> Result<()> {
+        self.store()?.hint(&key.into(), None)
     }
 
     /// What is known of a value without loading it.

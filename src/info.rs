@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use crate::disk::{PARTS, Row};
 use crate::error::Result;
 use crate::key::Key;
-use crate::memory::Resident;
+use crate::memory::{Hint, Resident};
 use crate::store::{State, Store};
 use crate::value::Kind;
 
@@ -36,6 +36,8 @@ pub struct Info {
     pub is_resident: bool,
     /// Whether the directory does not have this version yet.
     pub is_dirty: bool,
+    /// What was said of its key in this opening of the chest.
+    pub hint: Option<Hint>,
     /// When it was written to the directory.
     pub written: Option<SystemTime>,
     /// What its encoder told of it: a shape, a data type, columns. JSON `null` when nothing is known.
@@ -44,8 +46,8 @@ pub struct Info {
 
 impl Info {
     pub(crate) fn of(store: &Store, key: &Key) -> Result<Option<Self>> {
-        if let Some(resident) = store.state().residents.get(key).filter(|resident| resident.version.is_none()) {
-            return Ok(Some(Self::of_dirty(key, resident)));
+        if let Some(info) = Self::of_dirty(key, &store.state()) {
+            return Ok(Some(info));
         }
         let row = store.disk.catalog().find(key)?;
         Ok(row.map(|row| Self::of_row(row, &store.state())))
@@ -71,11 +73,14 @@ impl Info {
 
     fn of_all_dirty(state: &State) -> Vec<Self> {
         let keys = state.residents.dirty_keys();
-        keys.iter().filter_map(|key| Some(Self::of_dirty(key, state.residents.get(key)?))).collect()
+        keys.iter().filter_map(|key| Self::of_dirty(key, state)).collect()
     }
 
-    fn of_dirty(key: &Key, resident: &Resident) -> Self {
-        Self {
+    /// Of a value that is only in memory.
+    fn of_dirty(key: &Key, state: &State) -> Option<Self> {
+        let is_dirty = |resident: &&Resident| resident.version.is_none();
+        let resident = state.residents.get(key).filter(is_dirty)?;
+        Some(Self {
             key: key.clone(),
             kind: resident.value.kind(),
             type_name: resident.value.stored_name(),
@@ -86,9 +91,10 @@ impl Info {
             parts: 1,
             is_resident: true,
             is_dirty: true,
+            hint: state.residents.hint(key),
             written: None,
             about: serde_json::Value::Null,
-        }
+        })
     }
 
     fn of_row(row: Row, state: &State) -> Self {
@@ -103,6 +109,7 @@ impl Info {
         Self {
             is_resident: resident.is_some(),
             is_dirty: false,
+            hint: state.residents.hint(&row.key),
             key: row.key,
             kind: row.kind,
             type_name: row.stored_name,
@@ -142,14 +149,21 @@ pub struct Stats {
     pub resident_bytes: u64,
     /// The most that `resident_bytes` has been.
     pub peak_bytes: u64,
-    /// The bytes that may be in memory.
+    /// The bytes that may be in memory, as the user said.
     pub budget: u64,
+    /// The bytes that may be in memory now: fewer while the system is short of memory and the chest
+    /// [watches](crate::Builder::watch_memory) that.
+    pub budget_now: u64,
     /// Values that the directory does not have yet.
     pub dirty: u64,
-    /// Values that somebody holds.
+    /// Values in memory that somebody holds or has [pinned](crate::Chest::pin).
     pub pinned: u64,
     /// Bytes that these take.
     pub pinned_bytes: u64,
+    /// Keys that are pinned, whether their values are in memory or not.
+    pub pins: u64,
+    /// Keys whose values [prefer the disk](crate::Chest::prefer_disk).
+    pub prefer_disk: u64,
     /// Reads that were answered from memory.
     pub hits: u64,
     /// Reads that were answered from disk.
@@ -177,10 +191,13 @@ impl Stats {
             resident: residents.len() as u64,
             resident_bytes: residents.used(),
             peak_bytes: residents.peak(),
-            budget: residents.budget,
+            budget: residents.given_budget(),
+            budget_now: residents.budget,
             dirty: residents.dirty_len() as u64,
             pinned: pinned as u64,
             pinned_bytes,
+            pins: residents.hinted(Hint::Pin) as u64,
+            prefer_disk: residents.hinted(Hint::PreferDisk) as u64,
             hits: counts.hits,
             loads: counts.loads,
             misses: counts.misses,
@@ -198,6 +215,9 @@ impl fmt::Display for Stats {
         let filled = share(self.resident_bytes).min(WIDTH) as usize;
         let bar = format!("{}{}", "█".repeat(filled), "░".repeat(WIDTH as usize - filled));
         writeln!(f, "memory  {bar}  {} of {}", Bytes(self.resident_bytes), Bytes(self.budget))?;
+        if self.budget_now < self.budget {
+            writeln!(f, "        only {} now: the system is short of memory", Bytes(self.budget_now))?;
+        }
         writeln!(
             f,
             "        {} resident, {} dirty, {} pinned, peak {}",
@@ -206,6 +226,9 @@ impl fmt::Display for Stats {
             self.pinned,
             Bytes(self.peak_bytes)
         )?;
+        if self.pins + self.prefer_disk > 0 {
+            writeln!(f, "hints   {} keys pinned, {} prefer the disk", self.pins, self.prefer_disk)?;
+        }
         writeln!(f, "disk    {} values, {}", self.values, Bytes(self.stored_bytes))?;
         writeln!(f, "reads   {} from memory, {} from disk, {} not found", self.hits, self.loads, self.misses)?;
         write!(f, "writes  {} published, {} spilled, {} failed", self.published, self.spills, self.write_errors)

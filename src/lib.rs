@@ -25,7 +25,8 @@
 //! - [`Chest::slice`], [`Chest::select`]: parts of values; [`Chest::view`]: arrays without a copy; [`Chest::scan`],
 //!   [`Chest::sink`]: queries over frames.
 //! - [`Value`] and [`Plain`]: what can be stored, and how to add types of your own.
-//! - [`Policy`] and [`Budget`]: what stays in memory, and how much.
+//! - [`Policy`] and [`Budget`]: what stays in memory, and how much; [`Chest::pin`], [`Chest::prefer_disk`]: exceptions.
+//! - [`Chest::prefetch`]: values that come into memory before they are needed.
 //! - [`Durability`], [`Chest::check`]: crashes, power cuts and damage.
 //! - [`Error`]: what went wrong, and what to do.
 //!
@@ -49,9 +50,11 @@
 //! A chest lives on a local disk; network file systems are refused. It is not usable in a forked child, which gets an
 //! error and opens it again.
 //!
-//! Memory beyond the budget: values that you hold and that do not fit; for each thread that reads or writes a file, up
-//! to 20 MiB of buffers, and the row group of a frame that is being written (16 to 32 MiB); the catalog's caches, of
-//! 24 MiB for writing and 8 MiB for reading. The system's allocator may keep freed memory on top of that, most where many
+//! Memory beyond the budget: values that you hold and that do not fit, and one that each thread inserts; buffers of up to
+//! 20 MiB, and the row group of a frame that is being written (16 to 32 MiB), for each core, of which two at least, as only
+//! so many threads write at the same time; the same for each thread that reads a file, or inserts a value that does not
+//! become resident; the catalog's caches, of 24 MiB for writing and 8 MiB for reading. The system's allocator may keep
+//! freed memory on top of that, most where many
 //! threads decode frames.
 //!
 //! # Features
@@ -73,6 +76,7 @@ mod entry;
 mod error;
 mod format;
 mod info;
+mod iter;
 mod key;
 #[cfg(feature = "lazy")]
 mod lazy;
@@ -97,7 +101,7 @@ pub use format::{Compression, Decoder, Encoder, Format};
 pub use icechest_macros::Plain;
 pub use info::{Info, Stats};
 pub use key::{Digest, Key};
-pub use memory::{Adaptive, Budget, Coldest, Event, Largest, Lfu, Lru, Mru, Policy, Random, Rank, Usage};
+pub use memory::{Adaptive, Budget, Coldest, Event, Hint, Largest, Lfu, Lru, Mru, Policy, Random, Rank, Usage};
 /// The version of polars whose `DataFrame` a chest holds.
 #[cfg(feature = "polars")]
 pub use polars_core as polars;
@@ -105,6 +109,7 @@ pub use polars_core as polars;
 pub use select::Batches;
 #[cfg(any(feature = "arrow", feature = "ndarray", feature = "polars"))]
 pub use select::Select;
+pub use store::Prefetch;
 #[cfg(any(feature = "arrow", feature = "ndarray", feature = "polars"))]
 pub use value::Partial;
 #[cfg(feature = "ndarray")]

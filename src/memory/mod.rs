@@ -4,10 +4,12 @@
 
 mod adaptive;
 mod budget;
+mod hint;
 mod history;
 mod policy;
 mod queue;
 mod recorder;
+mod watch;
 
 use std::sync::{Arc, Weak};
 
@@ -15,11 +17,15 @@ pub use self::adaptive::Adaptive;
 pub use self::budget::Budget;
 #[cfg(any(feature = "arrow", feature = "polars"))]
 pub(crate) use self::budget::usable_memory;
+pub use self::hint::Hint;
+use self::hint::Standing;
 use self::history::History;
 pub(crate) use self::policy::is_ranking;
 pub use self::policy::{Coldest, Event, Largest, Lfu, Lru, Mru, Policy, Random, Rank, Usage};
 use self::queue::Queue;
 pub(crate) use self::recorder::Recorder;
+pub(crate) use self::watch::Reading;
+use self::watch::Watch;
 use crate::key::{Key, Map};
 use crate::value::Stored;
 
@@ -34,23 +40,26 @@ pub(crate) struct Resident {
     /// Tells this value from the one that was here before under the same key.
     pub(crate) edition: u64,
     usage: Usage,
-    rank: Rank,
+    place: Place,
 }
 
 impl Resident {
     /// Whether somebody besides the tier holds the value.
-    fn is_pinned(&self) -> bool {
+    fn is_held(&self) -> bool {
         Arc::strong_count(&self.value) > 1
     }
 
-    /// Takes its place in the queue.
-    fn place(&mut self, policy: &dyn Policy, clean: &mut Queue, dirty: &mut Queue) {
-        let rank = policy::rank(policy, &self.usage);
-        if rank != self.rank {
+    /// Takes the place in the queue that the policy gives it now.
+    fn take_place(&mut self, policy: &dyn Policy, clean: &mut Queue, dirty: &mut Queue) {
+        self.move_to((self.place.0, policy::rank(policy, &self.usage)), clean, dirty);
+    }
+
+    fn move_to(&mut self, place: Place, clean: &mut Queue, dirty: &mut Queue) {
+        if place != self.place {
             let queue = if self.version.is_some() { clean } else { dirty };
-            queue.remove(self.rank, self.edition);
-            queue.insert(rank, self.edition);
-            self.rank = rank;
+            queue.remove(self.place, self.edition);
+            queue.insert(place, self.edition);
+            self.place = place;
         }
     }
 }
@@ -62,10 +71,17 @@ struct Held {
     version: i64,
 }
 
+/// Where a resident stands in the queue.
+type Place = (Standing, Rank);
+
 /// The residents and the bytes that they take.
 pub(crate) struct Residents {
-    /// Changed by `set_budget` alone.
+    /// The budget for now; changed by `change_budget` alone.
     pub(crate) budget: u64,
+    /// The budget that the user gave.
+    given: u64,
+    watch: Watch,
+    hints: Map<Key, Hint>,
     policy: Box<dyn Policy>,
     by_key: Map<Key, Resident>,
     by_edition: Map<u64, Key>,
@@ -91,6 +107,9 @@ impl Residents {
     pub(crate) fn new(budget: u64, policy: Box<dyn Policy>) -> Self {
         let mut residents = Self {
             budget,
+            given: budget,
+            watch: Watch::default(),
+            hints: Map::default(),
             policy,
             by_key: Map::default(),
             by_edition: Map::default(),
@@ -107,9 +126,46 @@ impl Residents {
         residents
     }
 
+    /// The budget that the user gave.
+    pub(crate) fn given_budget(&self) -> u64 {
+        self.given
+    }
+
     pub(crate) fn set_budget(&mut self, bytes: u64) {
+        self.given = bytes;
+        self.change_budget(self.watch.budget(bytes));
+    }
+
+    fn change_budget(&mut self, bytes: u64) {
         self.budget = bytes;
         policy::ask(|| self.policy.set_budget(bytes));
+    }
+
+    /// Lowers or raises the budget for now, as the system has memory.
+    pub(crate) fn follow(&mut self, reading: Reading) {
+        let bytes = self.watch.follow(reading, self.used, self.given);
+        if bytes != self.budget {
+            self.change_budget(bytes);
+        }
+    }
+
+    pub(crate) fn hint(&self, key: &Key) -> Option<Hint> {
+        self.hints.get(key).copied()
+    }
+
+    /// How many keys have this hint.
+    pub(crate) fn hinted(&self, hint: Hint) -> usize {
+        self.hints.values().filter(|&&other| other == hint).count()
+    }
+
+    pub(crate) fn set_hint(&mut self, key: &Key, hint: Option<Hint>) {
+        match hint {
+            Some(hint) => self.hints.insert(key.clone(), hint),
+            None => self.hints.remove(key),
+        };
+        if let Some(resident) = self.by_key.get_mut(key) {
+            resident.move_to((hint.into(), resident.place.1), &mut self.clean, &mut self.dirty);
+        }
     }
 
     pub(crate) fn used(&self) -> u64 {
@@ -141,10 +197,11 @@ impl Residents {
         self.dirty.iter().filter_map(|edition| self.by_edition.get(&edition))
     }
 
-    /// Residents that a user holds: how many, and their bytes, values that are only held included.
+    /// Residents that a user holds or has pinned: how many, and their bytes, values that are only held included.
     pub(crate) fn pinned(&mut self) -> (usize, u64) {
         self.forget_released();
-        let sizes = self.by_key.values().filter(|resident| resident.is_pinned()).map(|resident| resident.size);
+        let is_pinned = |resident: &&Resident| resident.is_held() || resident.place.0 == Standing::Last;
+        let sizes = self.by_key.values().filter(is_pinned).map(|resident| resident.size);
         let (count, bytes) = sizes.fold((0, 0), |(count, bytes), size| (count + 1, bytes + size));
         (count + self.held.len(), bytes + self.held.values().map(|held| held.size).sum::<u64>())
     }
@@ -163,7 +220,7 @@ impl Residents {
         if policy::observe(&*self.policy, Event::Hit, &resident.usage) {
             self.place_all();
         } else {
-            resident.place(&*self.policy, &mut self.clean, &mut self.dirty);
+            resident.take_place(&*self.policy, &mut self.clean, &mut self.dirty);
         }
         Some(taken)
     }
@@ -199,11 +256,11 @@ impl Residents {
         let mut usage = self.history.begin(key.hash64(), size, took, self.by_key.len());
         usage.uses += uses;
         self.observe(took.map_or(Event::Inserted, |seconds| Event::Loaded { seconds }), &usage);
-        let rank = policy::rank(&*self.policy, &usage);
+        let place = (self.hint(&key).into(), policy::rank(&*self.policy, &usage));
         let queue = if version.is_some() { &mut self.clean } else { &mut self.dirty };
-        queue.insert(rank, edition);
+        queue.insert(place, edition);
         self.by_edition.insert(edition, key.clone());
-        self.by_key.insert(key, Resident { value, size, version, checked: None, edition, usage, rank });
+        self.by_key.insert(key, Resident { value, size, version, checked: None, edition, usage, place });
         self.take(size);
         self.note_peak();
         edition
@@ -219,7 +276,7 @@ impl Residents {
     /// The policy has changed its mind: all residents take other places.
     fn place_all(&mut self) {
         for resident in self.by_key.values_mut() {
-            resident.place(&*self.policy, &mut self.clean, &mut self.dirty);
+            resident.take_place(&*self.policy, &mut self.clean, &mut self.dirty);
         }
     }
 
@@ -232,7 +289,7 @@ impl Residents {
         let resident = self.by_key.remove(key)?;
         self.by_edition.remove(&resident.edition);
         let queue = if resident.version.is_some() { &mut self.clean } else { &mut self.dirty };
-        queue.remove(resident.rank, resident.edition);
+        queue.remove(resident.place, resident.edition);
         self.give_back(resident.size);
         self.gone.push(resident.value);
         self.history.end(&resident.usage, self.by_key.len());
@@ -242,7 +299,7 @@ impl Residents {
 
     /// Ends the residence of a value that is clean and that nobody holds. Tells whether it was.
     pub(crate) fn spill(&mut self, key: &Key) -> bool {
-        let is_free = |resident: &Resident| resident.version.is_some() && !resident.is_pinned();
+        let is_free = |resident: &Resident| resident.version.is_some() && !resident.is_held();
         self.by_key.get(key).is_some_and(is_free) && self.leave(key, Event::Spilled).is_some()
     }
 
@@ -250,24 +307,28 @@ impl Residents {
     pub(crate) fn mark_clean(&mut self, key: &Key, edition: u64, version: i64, generation: Option<u64>) {
         if let Some(resident) = self.by_key.get_mut(key).filter(|resident| resident.edition == edition) {
             let queue = if resident.version.is_some() { &mut self.clean } else { &mut self.dirty };
-            queue.remove(resident.rank, edition);
-            self.clean.insert(resident.rank, edition);
+            queue.remove(resident.place, edition);
+            self.clean.insert(resident.place, edition);
             resident.version = Some(version);
             resident.checked = generation;
         }
     }
 
-    /// The next value to spill: a clean one before a dirty one, never one that is pinned or that `skip` names.
+    /// The next value to spill: a clean one before a dirty one, those that users pinned after all others, never one that
+    /// somebody holds or that `skip` names.
     pub(crate) fn victim(&self, skip: impl Fn(&Key) -> bool) -> Option<Victim> {
         let first = |queue: &Queue| {
             queue.iter().find_map(|edition| {
                 let key = self.by_edition.get(&edition)?;
                 let resident = self.by_key.get(key)?;
-                (!resident.is_pinned() && !skip(key)).then(|| key.clone())
+                (!resident.is_held() && !skip(key)).then_some((key, resident))
             })
         };
-        let clean = first(&self.clean).map(|key| Victim { key, is_dirty: false });
-        clean.or_else(|| first(&self.dirty).map(|key| Victim { key, is_dirty: true }))
+        let is_last = |(_, resident): &(&Key, &Resident)| resident.place.0 == Standing::Last;
+        let clean = first(&self.clean);
+        let dirty = if clean.as_ref().is_none_or(is_last) { first(&self.dirty) } else { None };
+        let (key, resident) = dirty.filter(|dirty| clean.is_none() || !is_last(dirty)).or(clean)?;
+        Some(Victim { key: key.clone(), is_dirty: resident.version.is_none() })
     }
 
     /// Counts bytes that are about to be taken.
@@ -296,6 +357,12 @@ impl Residents {
     pub(crate) fn held(&self, key: &Key) -> Option<(Arc<dyn Stored>, i64)> {
         let held = self.held.get(key)?;
         held.value.upgrade().map(|value| (value, held.version))
+    }
+
+    /// What a value takes, if it is in memory.
+    pub(crate) fn size(&self, key: &Key) -> Option<u64> {
+        let held = || self.held.get(key).filter(|held| held.value.strong_count() > 0).map(|held| held.size);
+        self.by_key.get(key).map(|resident| resident.size).or_else(held)
     }
 
     /// Stops remembering a held value: it was replaced or removed.

@@ -2,22 +2,22 @@
 
 use std::collections::BTreeSet;
 
-use super::policy::Rank;
+use super::Place;
 
-/// Editions in the order of their rank; any of them can be moved or removed in logarithmic time.
+/// Editions in the order of their place; any of them can be moved or removed in logarithmic time.
 #[derive(Default)]
-pub(super) struct Queue(BTreeSet<(Rank, u64)>);
+pub(super) struct Queue(BTreeSet<(Place, u64)>);
 
 impl Queue {
-    pub(super) fn insert(&mut self, rank: Rank, edition: u64) {
-        self.0.insert((rank, edition));
+    pub(super) fn insert(&mut self, place: Place, edition: u64) {
+        self.0.insert((place, edition));
     }
 
-    pub(super) fn remove(&mut self, rank: Rank, edition: u64) {
-        self.0.remove(&(rank, edition));
+    pub(super) fn remove(&mut self, place: Place, edition: u64) {
+        self.0.remove(&(place, edition));
     }
 
-    /// From the lowest rank, equal ranks by age.
+    /// From the lowest, equal ones by age.
     pub(super) fn iter(&self) -> impl Iterator<Item = u64> {
         self.0.iter().map(|&(_, edition)| edition)
     }

@@ -6,26 +6,35 @@
 
 #[cfg(any(feature = "arrow", feature = "ndarray", feature = "polars"))]
 mod append;
+mod background;
 mod key_lock;
 mod locked;
 #[cfg(all(test, feature = "model"))]
 mod model;
 mod open;
+mod prefetch;
 mod publish;
 mod room;
+#[cfg(all(test, not(feature = "model")))]
+mod tests;
+mod watch;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, PoisonError};
 
+use self::background::Background;
 use self::key_lock::{KeyLock, Work};
 use self::locked::Locked;
-use self::open::{Opened, decode_buffer};
+use self::open::Opened;
+pub(crate) use self::prefetch::Ahead;
+pub use self::prefetch::Prefetch;
 use self::publish::Published;
+use self::room::Room;
 use crate::builder::Durability;
 use crate::disk::Disk;
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::{Key, Map};
-use crate::memory::{Resident, Residents};
+use crate::memory::{Hint, Resident, Residents};
 use crate::sync::atomic::AtomicBool;
 use crate::sync::thread::{self, ThreadId};
 use crate::sync::{Condvar, Instant, Mutex};
@@ -36,7 +45,7 @@ pub(crate) struct Store {
     state: Mutex<State>,
     /// Signals every change that a thread may wait for: a lock released, work to do, work done. See `wake`.
     changed: Condvar,
-    /// Signals work for the background writer.
+    /// Signals work for the background writers.
     work: Condvar,
     /// Whether values are written as they come in, rather than when room is needed.
     writes_behind: bool,
@@ -44,6 +53,7 @@ pub(crate) struct Store {
     durability: Durability,
     /// Whether this process published something since the last sync.
     is_unsynced: AtomicBool,
+    background: Background,
 }
 
 pub(crate) struct State {
@@ -55,7 +65,7 @@ pub(crate) struct State {
     waits: HashMap<ThreadId, Key>,
     /// Threads that write values.
     writers: Vec<ThreadId>,
-    /// Dirty keys for the background writer.
+    /// Dirty keys for the background writers.
     pending: VecDeque<Key>,
     closing: bool,
     /// Threads that wait for a change.
@@ -82,6 +92,17 @@ struct Found {
     edition: Option<u64>,
 }
 
+/// A value that was read, and is not resident yet.
+struct Loaded<V> {
+    key: Key,
+    value: Arc<V>,
+    size: u64,
+    version: i64,
+    generation: Option<u64>,
+    /// Seconds that reading it took.
+    took: f64,
+}
+
 impl Store {
     pub(crate) fn new(disk: Disk, residents: Residents, durability: Durability) -> Self {
         let writes_behind = !disk.is_temporary();
@@ -103,6 +124,7 @@ impl Store {
             writes_behind,
             durability,
             is_unsynced: AtomicBool::new(false),
+            background: Background::new(),
         }
     }
 
@@ -145,7 +167,7 @@ impl Store {
             return Err(error.with_key(&key).with_value(value.into_any()));
         }
         let size = value.size();
-        if self.goes_through(size) {
+        if self.goes_through(&key, size) {
             let lock = match self.lock_key(&key) {
                 Ok(lock) => lock,
                 Err(error) => return Err(error.with_value(value.into_any())),
@@ -172,7 +194,7 @@ impl Store {
             return Err(error.with_key(lock.key()).with_value(value.into_any()));
         }
         let size = value.size();
-        if self.goes_through(size) {
+        if self.goes_through(lock.key(), size) {
             return self.insert_through(lock, value, size);
         }
         let (room, made) = self.make_room(size);
@@ -193,11 +215,16 @@ impl Store {
         }
     }
 
-    /// Whether a value is published before it is in the chest: one larger than the budget; and any where the disk has a
-    /// limit, so that whoever inserts it gets the refusal.
-    fn goes_through(&self, size: u64) -> bool {
+    /// Whether a value is published before it is in the chest: one that does not become resident; and any where the disk
+    /// has a limit, so that whoever inserts it gets the refusal.
+    fn goes_through(&self, key: &Key, size: u64) -> bool {
         let is_limited = self.disk.limit().is_some() && self.writes_behind;
-        is_limited || size > self.state().residents.budget
+        is_limited || !self.fits(key, size)
+    }
+
+    /// Whether a value may be resident: not one larger than the budget, nor one that is to be on disk alone.
+    fn fits(&self, key: &Key, size: u64) -> bool {
+        self.state().fits(key, size)
     }
 
     /// Publishes a value at once. If that fails it stays in memory, over the budget, unless a limit refuses it.
@@ -205,7 +232,7 @@ impl Store {
         let key = lock.key();
         let before = self.state().residents.get(key).map(|resident| resident.edition);
         let published = self.write(key, &*value).and_then(|draft| self.publish_drafts(vec![draft]));
-        let fits = published.is_ok() && size <= self.state().residents.budget;
+        let fits = published.is_ok() && self.fits(key, size);
         // What is published need not be resident: that there is no room for it is no error.
         let room = fits.then(|| self.make_room(size).0);
         let mut state = self.state();
@@ -370,27 +397,36 @@ impl Store {
     }
 
     fn decode<V: Value>(&self, opened: Opened) -> Result<Arc<V>> {
-        let (key, version, generation) = (opened.key.clone(), opened.version, opened.generation);
-        let promised = opened.size.saturating_add(opened.buffer);
+        let promised = opened.promised();
         // Where no room can be made, because the disk is full, say, the value goes to the caller past the residents.
         let (room, made) = self.make_room(promised);
+        let loaded = self.read::<V>(opened)?;
+        // In another form than it was inserted, or with other buffers, a value may take more than the row tells.
+        let (rest, made_rest) = self.make_room(loaded.size.saturating_sub(promised));
+        let has_room = made.is_ok() && made_rest.is_ok();
+        Ok(self.settle(loaded, [room, rest], has_room))
+    }
+
+    fn read<V: Value>(&self, opened: Opened) -> Result<Loaded<V>> {
+        let (key, version, generation) = (opened.key.clone(), opened.version, opened.generation);
         let began = Instant::now();
-        let value = opened.read(|input| V::decode(input))?;
+        let value = Arc::new(opened.read(|input| V::decode(input))?);
         let took = (Instant::now() - began).as_secs_f64();
         self.disk.note_use(version);
-        let value = Arc::new(value);
+        let size = Stored::size(&*value);
+        Ok(Loaded { key, value, size, version, generation, took })
+    }
+
+    /// Makes a value resident that was read, or remembers it as held.
+    fn settle<V: Value>(&self, loaded: Loaded<V>, rooms: [Room<'_>; 2], has_room: bool) -> Arc<V> {
+        let Loaded { key, value, size, version, generation, took } = loaded;
         let erased: Arc<dyn Stored> = value.clone();
-        let size = erased.size();
-        // In another form than it was inserted, or with other buffers, a value may take more than the row tells.
-        let (rest, made_rest) = self.make_room(size.saturating_sub(promised));
-        let has_room = made.is_ok() && made_rest.is_ok();
         let mut state = self.state();
-        rest.end(&mut state);
-        room.end(&mut state);
+        rooms.into_iter().for_each(|room| room.end(&mut state));
         state.counts.loads += 1;
         // Somebody may have inserted a newer value meanwhile; then this one belongs to the caller alone.
         if state.residents.get(&key).is_none_or(|resident| resident.version.is_some()) {
-            if has_room && size <= state.residents.budget {
+            if has_room && state.fits(&key, size) {
                 state.residents.release(&key);
                 let edition = state.residents.insert_loaded(key.clone(), erased, size, version, took);
                 state.residents.mark_checked(&key, edition, generation);
@@ -399,7 +435,7 @@ impl Store {
                 state.residents.hold(key, &erased, size, version);
             }
         }
-        Ok(value)
+        value
     }
 
     /// Finds a value or makes it; of threads that ask for one key at the same time, one makes it.
@@ -516,28 +552,21 @@ impl Store {
         Ok(keys)
     }
 
-    /// Loads a value if it fits without spilling another. Tells whether it is resident.
-    pub(crate) fn prefetch<V: Value>(&self, key: &Key) -> Result<bool> {
-        if self.hit::<V>(key)?.is_some() {
-            return Ok(true);
+    /// The budget for now.
+    pub(crate) fn budget(&self) -> u64 {
+        self.state().residents.budget
+    }
+
+    /// Follows what a user says of a key.
+    pub(crate) fn hint(&self, key: &Key, hint: Option<Hint>) -> Result<()> {
+        self.state().residents.set_hint(key, hint);
+        if hint == Some(Hint::PreferDisk) {
+            let lock = self.lock_key(key)?;
+            self.publish(std::slice::from_ref(&lock))?;
+            let mut state = self.state();
+            state.counts.spills += u64::from(state.residents.spill(key));
         }
-        let lock = self.lock_key(key)?;
-        // A resident of another type that can be read as this one goes the way through the directory.
-        self.publish(std::slice::from_ref(&lock))?;
-        let Some(row) = self.disk.catalog().find(key)? else {
-            return Err(Error::new(ErrorKind::NotFound, "no value has this key").with_key(key));
-        };
-        check_type::<V>(key, row.kind, &row.stored_name)?;
-        let needed = row.bytes.saturating_add(decode_buffer(&row));
-        {
-            let state = self.state();
-            if state.residents.used().saturating_add(needed) > state.residents.budget {
-                return Ok(false);
-            }
-        }
-        self.load::<V>(&lock)?;
-        // Not if it turned out to be larger than the row tells.
-        Ok(self.look(key).is_some())
+        Ok(())
     }
 
     /// Changes the budget and spills down to it.
@@ -546,6 +575,12 @@ impl Store {
         let (room, made) = self.make_room(0);
         room.end(&mut self.state());
         made
+    }
+}
+
+impl State {
+    fn fits(&self, key: &Key, size: u64) -> bool {
+        size <= self.residents.budget && self.residents.hint(key) != Some(Hint::PreferDisk)
     }
 }
 

@@ -20,14 +20,19 @@ pub(crate) struct Opened {
     /// The catalog's generation before the row was read.
     pub(super) generation: Option<u64>,
     /// What the whole value takes in memory, as the catalog tells.
-    pub(crate) size: u64,
+    size: u64,
     /// What decoding it takes besides.
-    pub(crate) buffer: u64,
+    buffer: u64,
     path: Option<PathBuf>,
     decoder: Decoder,
 }
 
 impl Opened {
+    /// What decoding the value takes, as the catalog tells.
+    pub(super) fn promised(&self) -> u64 {
+        self.size.saturating_add(self.buffer)
+    }
+
     /// Decodes the value, or a part of it. Errors name the key and the file, and a panic is an error like any other.
     pub(crate) fn read<T>(mut self, decode: impl FnOnce(&mut Decoder) -> Result<T>) -> Result<T> {
         let decoded = panic::catch_unwind(AssertUnwindSafe(|| decode(&mut self.decoder)));
@@ -104,7 +109,7 @@ impl Store {
         plan: impl FnOnce(&mut Decoder, u64) -> Result<(u64, P)>,
         read: impl FnOnce(&mut Decoder, P) -> Result<T>,
     ) -> Result<T> {
-        let whole = opened.size.saturating_add(opened.buffer);
+        let whole = opened.promised();
         opened.read(|input| {
             let (bytes, plan) = plan(input, whole)?;
             let (_room, _made) = self.make_room(bytes);
@@ -114,7 +119,7 @@ impl Store {
 }
 
 /// What decoding takes besides the value: formats that are not read as a stream are read whole.
-pub(super) fn decode_buffer(row: &Row) -> u64 {
+fn decode_buffer(row: &Row) -> u64 {
     match row.format.as_str() {
         "npy" => 0,
         #[cfg(feature = "blosc")]

@@ -21,22 +21,29 @@ pub(super) struct Batch {
     values: usize,
     files: usize,
     bytes: u64,
+    /// Of values that have no file, and are in memory twice.
+    inline_bytes: u64,
     inline_limit: u64,
 }
 
 impl Batch {
     pub(super) fn new(store: &Store) -> Self {
-        Self { values: 16 << 10, files: 256, bytes: 32 << 20, inline_limit: store.disk.inline_limit() as u64 }
+        let inline_limit = store.disk.inline_limit() as u64;
+        Self { values: 16 << 10, files: 256, bytes: 32 << 20, inline_bytes: 4 << 20, inline_limit }
     }
 
     pub(super) fn is_full(&self) -> bool {
-        self.values == 0 || self.files == 0 || self.bytes == 0
+        self.values == 0 || self.files == 0 || self.bytes == 0 || self.inline_bytes == 0
     }
 
     pub(super) fn add(&mut self, size: u64) {
         self.values = self.values.saturating_sub(1);
-        self.files = self.files.saturating_sub(usize::from(size > self.inline_limit));
         self.bytes = self.bytes.saturating_sub(size);
+        if size > self.inline_limit {
+            self.files = self.files.saturating_sub(1);
+        } else {
+            self.inline_bytes = self.inline_bytes.saturating_sub(size);
+        }
     }
 }
 
@@ -49,7 +56,7 @@ pub(super) struct Published<'a> {
     pub(super) synced: Result<()>,
 }
 
-/// The background writer waits for so many values to come together, but not long.
+/// A background writer waits for so many values to come together, but not long.
 const MANY: usize = 512;
 
 /// What is published is made durable after so long at the latest, where nothing else was asked for.
@@ -156,12 +163,12 @@ impl Store {
         if self.durability == Durability::Immediate { self.sync() } else { Ok(()) }
     }
 
-    /// The background writer syncs in time.
+    /// A background writer syncs in time.
     pub(super) fn note_unsynced(&self) {
         if !self.is_unsynced.swap(true, Ordering::Relaxed) {
             // Under the lock, so that a writer hears it that has found nothing to sync and is about to wait.
             let _state = self.state();
-            self.work.notify_one();
+            self.work.notify_all();
         }
     }
 
@@ -196,6 +203,10 @@ impl Store {
         let mut failed = HashSet::new();
         loop {
             let mut state = self.state();
+            if state.residents.dirty_len() > 0 && state.is_crowded(me) {
+                drop(self.wait(state));
+                continue;
+            }
             let locks = self.lock_dirty(&mut state, &failed);
             if locks.is_empty() {
                 let mut dirty = state.residents.dirty_keys();
@@ -231,12 +242,13 @@ impl Store {
         keys.iter().filter_map(|key| self.try_lock_key_in(state, key)).collect()
     }
 
-    /// The background writer: publishes values as they come in, and syncs now and then, until the chest is closed.
-    pub(crate) fn write_behind(&self) {
+    /// A background writer: publishes values as they come in, until the chest is closed. One of them also syncs now and
+    /// then.
+    pub(super) fn write_behind(&self, syncs: bool) {
         let mut next_sync = None;
         loop {
             let mut state = self.state();
-            if self.is_sync_due(&mut next_sync) {
+            if syncs && self.is_sync_due(&mut next_sync) {
                 drop(state);
                 // A failure is told by whoever calls `sync` next, or at the end: it is not forgotten.
                 let _: Result<()> = self.sync();
@@ -258,6 +270,9 @@ impl Store {
                 continue;
             }
             let batch = self.next_batch(&mut state);
+            if !state.pending.is_empty() {
+                self.work.notify_one();
+            }
             let writing = self.writing(&mut state);
             drop(state);
             // What failed stays dirty; `flush`, or whoever needs its room, tries again and gets the error.
@@ -306,10 +321,10 @@ impl Store {
         locks
     }
 
-    /// Ends the background writer after the batch that it is writing.
+    /// Ends the threads in the background after what they are at, and waits for them.
     pub(crate) fn close(&self) {
-        let mut state = self.state();
-        state.closing = true;
-        self.work.notify_one();
+        self.state().closing = true;
+        self.work.notify_all();
+        self.background.close();
     }
 }

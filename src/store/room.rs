@@ -1,9 +1,10 @@
 //! Room in memory: it is promised before it is taken, and made by spilling.
 
+use super::background::encoders;
 use super::publish::Batch;
 use super::{Locked, State, Store};
 use crate::error::Result;
-use crate::sync::thread;
+use crate::sync::thread::{self, ThreadId};
 
 /// Spilling goes on until this much of the budget is used, so that the next insert need not spill again.
 const LOW_WATER: f64 = 0.95;
@@ -30,6 +31,14 @@ impl Drop for Room<'_> {
     }
 }
 
+impl State {
+    /// Whether others write already, as many as the machine has cores for, and this thread does not.
+    pub(super) fn is_crowded(&self, me: ThreadId) -> bool {
+        let is_first = |&(index, writer): &(usize, &ThreadId)| !self.writers[..index].contains(writer);
+        !self.writers.contains(&me) && self.writers.iter().enumerate().filter(is_first).count() >= encoders()
+    }
+}
+
 impl Store {
     /// Counts bytes that are taken already, without making room for them.
     pub(super) fn promise(&self, state: &mut State, bytes: u64) -> Room<'_> {
@@ -49,6 +58,18 @@ impl Store {
         (room, made)
     }
 
+    /// Promises `bytes` if they are free: nothing is spilled for them.
+    pub(super) fn free_room(&self, bytes: u64) -> Option<Room<'_>> {
+        let mut state = self.state();
+        let is_free = |state: &State| state.residents.used().saturating_add(bytes) <= state.residents.budget;
+        if !is_free(&state) {
+            state.residents.forget_released();
+        }
+        let room = is_free(&state).then(|| self.promise(&mut state, bytes));
+        state.residents.note_peak();
+        room
+    }
+
     /// Spills until what is used is within the budget, or nothing is left that can be spilled.
     pub(super) fn spill<'a>(&'a self, mut state: Locked<'a>) -> Result<()> {
         let me = thread::current().id();
@@ -64,6 +85,7 @@ impl Store {
                 Some(victim) if !victim.is_dirty => {
                     state.counts.spills += u64::from(state.residents.spill(&victim.key));
                 }
+                Some(_) if state.is_crowded(me) => state = self.wait(state),
                 Some(_) => {
                     self.spill_dirty(state)?;
                     state = self.state();

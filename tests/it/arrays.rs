@@ -341,8 +341,8 @@ fn a_dynamic_array_reads_as_a_fixed_dimension_and_back() {
 fn prefetch_takes_any_type_that_reads_the_value() {
     let chest = Chest::temporary().unwrap();
     chest.insert("d", filled::<f32, _>(IxDyn(&[4, 6]), noise)).unwrap();
-    assert_eq!(chest.prefetch::<Array2<f32>, _>(["d"]).unwrap(), 1);
-    assert_eq!(chest.prefetch::<AnyArray, _>(["d"]).unwrap(), 1);
+    assert_eq!(chest.prefetch::<Array2<f32>, _>(["d"]).unwrap().wait().unwrap(), 1);
+    assert_eq!(chest.prefetch::<AnyArray, _>(["d"]).unwrap().wait().unwrap(), 1);
 }
 
 #[test]

@@ -533,7 +533,7 @@ impl Run {
         is_missing(chest.get::<V>(key(at)).err().unwrap());
         is_missing(chest.take::<V>(key(at)).err().unwrap());
         is_missing(chest.update(key(at), |_: &mut V| unreachable!("not for another type")).unwrap_err());
-        is_missing(chest.prefetch::<V, _>([key(at)]).unwrap_err());
+        is_missing(chest.prefetch::<V, _>([key(at)]).unwrap().wait().unwrap_err());
         if self.model.contains_key(&at) {
             is_missing(chest.find::<V>(key(at)).err().unwrap());
             let make = || -> V { unreachable!("there is a value") };
@@ -690,7 +690,7 @@ impl Run {
 
     fn prefetch<V: Sample>(&self, on: usize, at: usize) {
         let chest = &self.chests[on];
-        match chest.prefetch::<V, _>([key(at)]) {
+        match chest.prefetch::<V, _>([key(at)]).unwrap().wait() {
             Ok(resident) => {
                 assert!(self.model.contains_key(&at));
                 assert!(resident == 1 || self.budgets[on] < AMPLE);

@@ -1,0 +1,185 @@
+//! What the store does while its storage is slow, or the system short of memory.
+
+#![allow(clippy::unwrap_used, reason = "these are tests")]
+
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread;
+use std::time::Duration;
+
+use crate::disk::{Os, Storage, StorageFile};
+use crate::memory::Reading;
+use crate::{Chest, Durability, Value};
+
+/// Waits for what happens in other threads.
+#[track_caller]
+fn until(mut is_so: impl FnMut() -> bool) {
+    for _ in 0..20_000 {
+        if is_so() {
+            return;
+        }
+        thread::sleep(Duration::from_millis(1));
+    }
+    panic!("it does not happen");
+}
+
+/// Storage on which no file is made while its gate is closed.
+#[derive(Clone, Debug, Default)]
+struct Gated(Arc<(Mutex<Gate>, Condvar)>);
+
+#[derive(Debug, Default)]
+struct Gate {
+    is_closed: bool,
+    waiting: usize,
+}
+
+const OS: Os = Os { private: true };
+
+impl Gated {
+    fn set(&self, is_closed: bool) {
+        self.0.0.lock().unwrap().is_closed = is_closed;
+        self.0.1.notify_all();
+    }
+
+    fn waiting(&self) -> usize {
+        self.0.0.lock().unwrap().waiting
+    }
+}
+
+/// Opens a gate also when a test fails, whose threads would wait for ever.
+struct Opens<'a>(&'a Gated);
+
+impl Drop for Opens<'_> {
+    fn drop(&mut self) {
+        self.0.set(false);
+    }
+}
+
+impl Storage for Gated {
+    fn create(&self, path: &Path) -> io::Result<Arc<dyn StorageFile>> {
+        let mut gate = self.0.0.lock().unwrap();
+        gate.waiting += 1;
+        gate = self.0.1.wait_while(gate, |gate| gate.is_closed).unwrap();
+        gate.waiting -= 1;
+        drop(gate);
+        OS.create(path)
+    }
+
+    fn open(&self, path: &Path) -> io::Result<Arc<dyn StorageFile>> {
+        OS.open(path)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        OS.rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        OS.remove(path)
+    }
+
+    fn create_dir(&self, path: &Path) -> io::Result<()> {
+        OS.create_dir(path)
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
+        OS.list(dir)
+    }
+
+    fn sync(&self, path: &Path) -> io::Result<()> {
+        OS.sync(path)
+    }
+
+    fn boot(&self) -> String {
+        OS.boot()
+    }
+}
+
+fn block(number: u64) -> Vec<u64> {
+    vec![number; 5000]
+}
+
+#[test]
+fn inserts_wait_for_slow_storage_and_reads_of_residents_do_not() {
+    const THREADS: u64 = 4;
+    const EACH: u64 = 40;
+    let dir = tempfile::tempdir().unwrap();
+    let storage = Gated::default();
+    let size = Value::size(&block(0)) as u64;
+    let budget = 10 * size;
+    let settings = Chest::builder().budget(budget).durability(Durability::None).inline_limit(0);
+    let chest = settings.open_on(dir.path(), Arc::new(storage.clone())).unwrap();
+    chest.insert("hot", block(7)).unwrap();
+    chest.insert("old", block(8)).unwrap();
+    chest.flush().unwrap();
+    // Held, or it would be the first to leave.
+    let hot = chest.get::<Vec<u64>>("hot").unwrap();
+    storage.set(true);
+    thread::scope(|scope| {
+        for thread in 0..THREADS {
+            let chest = &chest;
+            scope.spawn(move || {
+                for i in 0..EACH {
+                    chest.insert((thread, i), block(thread * EACH + i)).unwrap();
+                }
+            });
+        }
+        let opens = Opens(&storage);
+        // Until all of them wait, at the gate or for those who are there; the background writer may be one of those.
+        let store = chest.store().unwrap();
+        until(|| storage.waiting() > 0 && storage.waiting() + store.state().waiting >= THREADS as usize);
+        let stats = chest.stats().unwrap();
+        assert!(stats.values < 20, "no queue grows: {stats}");
+        assert!(stats.resident_bytes <= budget + THREADS * size, "one value a thread is on its way: {stats}");
+        // Nobody who needs no room waits, not even for the disk.
+        for _ in 0..1000 {
+            assert!(Arc::ptr_eq(&hot, &chest.get("hot").unwrap()));
+        }
+        assert!(chest.find::<u8>("nobody").unwrap().is_none() && chest.contains_key("old").unwrap());
+        drop(opens);
+    });
+    let stats = chest.stats().unwrap();
+    assert!(stats.peak_bytes <= budget + THREADS * size, "{stats}");
+    for (thread, i) in (0..THREADS).flat_map(|thread| (0..EACH).map(move |i| (thread, i))) {
+        assert_eq!(*chest.get::<Vec<u64>>((thread, i)).unwrap(), block(thread * EACH + i));
+    }
+}
+
+#[test]
+fn a_shortage_of_memory_lowers_the_budget_until_it_is_over() {
+    let reading = |percent: u64| Reading { usable: 100 << 20, available: percent << 20 };
+    let now = Arc::new(Mutex::new(reading(50)));
+    let chest = Chest::builder().budget("8MiB").temporary().unwrap();
+    chest.extend((0..20).map(|i| (i, vec![i as u8; 380 << 10]))).unwrap();
+    let told = now.clone();
+    chest.watch_memory(move || *told.lock().unwrap()).unwrap();
+    let full = chest.stats().unwrap();
+    assert_eq!((full.resident, full.budget_now), (20, 8 << 20));
+
+    *now.lock().unwrap() = reading(9);
+    until(|| chest.stats().unwrap().resident_bytes < 2 << 20);
+    let short = chest.stats().unwrap();
+    assert!(short.budget == 8 << 20 && short.budget_now < 2 << 20, "{short}");
+    assert!(short.to_string().contains("short of memory"), "{short}");
+    // Everything can be read and written all the same.
+    chest.insert("large", vec![7u8; 3 << 20]).unwrap();
+    assert_eq!(chest.get::<Vec<u8>>("large").unwrap().len(), 3 << 20);
+    assert!((0..20).all(|i| chest.get::<Vec<u8>>(i).unwrap()[0] == i as u8));
+    // What the user says holds as well.
+    chest.set_budget("16MiB").unwrap();
+    assert!(chest.stats().unwrap().budget_now < 3 << 20);
+    chest.set_budget("8MiB").unwrap();
+
+    *now.lock().unwrap() = reading(60);
+    until(|| chest.stats().unwrap().budget_now == 8 << 20);
+    assert!(!chest.stats().unwrap().to_string().contains("short of memory"));
+}
+
+#[test]
+fn a_watch_of_this_system_ends_with_its_chest() {
+    let chest = Chest::builder().watch_memory(true).temporary().unwrap();
+    chest.insert("k", 1).unwrap();
+    let path = chest.path().to_owned();
+    drop(chest);
+    assert!(!path.exists());
+}
