@@ -57,6 +57,7 @@ pub struct Builder {
     budget: Budget,
     policy: Box<dyn Policy>,
     compression: Compression,
+    disk_speed: Option<Budget>,
     inline_limit: usize,
     durability: Durability,
     max_disk: Option<(Budget, WhenFull)>,
@@ -70,6 +71,7 @@ impl Default for Builder {
             budget: Budget::default(),
             policy: Box::new(Coldest),
             compression: Compression::default(),
+            disk_speed: None,
             inline_limit: INLINE_LIMIT,
             durability: Durability::default(),
             max_disk: None,
@@ -93,9 +95,39 @@ impl Builder {
         self
     }
 
-    /// When values are compressed on their way to disk; by default where a sample shows that it pays.
+    /// When values are compressed on their way to disk; by default where a sample shows that it pays. What was done with
+    /// an array, and why, is in [`Info::about`](crate::Info::about).
+    ///
+    /// ```
+    /// use icechest::{Chest, Compression};
+    /// # #[cfg(feature = "blosc")] {
+    /// let chest = Chest::builder().compression(Compression::Fast).temporary()?;
+    /// chest.insert("steps", ndarray::Array1::from_iter((0..100_000).map(f64::from)))?;
+    /// chest.flush()?;
+    /// let about = chest.info("steps")?.about;
+    /// assert_eq!(about["compression"], "lz4+shuffle");
+    /// assert!(about["why"].as_str().unwrap().starts_with("as asked"));
+    /// # }
+    /// # Ok::<(), icechest::Error>(())
+    /// ```
     pub fn compression(mut self, compression: Compression) -> Self {
         self.compression = compression;
+        self
+    }
+
+    /// The bytes that the disk reads in a second, as a number or a text such as `"200MB"`: the slower it is, the more
+    /// compression pays. By default it is measured, once in a process, when an array of 1 MiB or more is written: with a
+    /// file of 8 MiB that no name leads to. Where the system keeps the file in memory (`tmpfs`) the disk seems
+    /// as fast as that; where it cannot be measured it is taken for one of 500 MB.
+    ///
+    /// ```
+    /// use icechest::Chest;
+    /// let chest = Chest::builder().disk_speed("200MB").temporary()?;
+    /// assert!(Chest::builder().disk_speed("fast").temporary().is_err());
+    /// # Ok::<(), icechest::Error>(())
+    /// ```
+    pub fn disk_speed(mut self, bytes: impl Into<Budget>) -> Self {
+        self.disk_speed = Some(bytes.into());
         self
     }
 
@@ -204,7 +236,8 @@ impl Builder {
             }
             None => None,
         };
+        let disk_speed = self.disk_speed.as_ref().map(Budget::bytes_on_disk).transpose()?;
         let Self { inline_limit, compression, private, .. } = *self;
-        Ok(DiskSettings { inline_limit, compression, limit, private })
+        Ok(DiskSettings { inline_limit, compression, disk_speed, limit, private })
     }
 }

@@ -218,7 +218,8 @@ fn is_chest(root: &Path) -> bool {
 
 /// Opens a directory as it is: what dead processes left stays, to be told.
 fn open(root: &Path) -> Result<Disk> {
-    let settings = DiskSettings { inline_limit: 0, compression: Compression::default(), limit: None, private: true };
+    let compression = Compression::default();
+    let settings = DiskSettings { inline_limit: 0, compression, disk_speed: None, limit: None, private: true };
     Disk::open_as_it_is(root.to_owned(), settings, Arc::new(Os { private: true }))
 }
 

@@ -10,6 +10,8 @@ mod label;
 mod rebuild;
 pub(crate) mod report;
 mod session;
+#[cfg(all(feature = "blosc", target_os = "linux"))]
+mod speed;
 mod storage;
 mod sync;
 mod temporary;
@@ -80,6 +82,8 @@ pub(crate) struct Disk {
 pub(crate) struct DiskSettings {
     pub(crate) inline_limit: usize,
     pub(crate) compression: Compression,
+    /// Bytes a second that the disk reads, if the user knows.
+    pub(crate) disk_speed: Option<u64>,
     pub(crate) limit: Option<Limit>,
     /// Whether new files are for their owner alone.
     pub(crate) private: bool,

@@ -94,7 +94,8 @@ impl Disk {
     /// The stream that a value is written to.
     pub(crate) fn begin(&self, key: &Key) -> Result<(Encoder, NewPlace)> {
         let (unique, temporary) = self.new_file().map_err(|error| error.with_key(key))?;
-        let encoder = Encoder::new(self.storage.clone(), temporary.clone(), self.settings.compression);
+        let super::DiskSettings { compression, disk_speed, .. } = self.settings;
+        let encoder = Encoder::new(self.storage.clone(), temporary.clone(), compression, disk_speed);
         Ok((encoder, NewPlace { key: key.clone(), unique, temporary }))
     }
 

@@ -10,6 +10,8 @@ use std::thread;
 use memmap2::{Mmap, MmapOptions};
 
 use super::BLOCK;
+#[cfg(feature = "ndarray")]
+use super::blank::{Blank, Buffer};
 use super::encoder::checksum;
 use crate::disk::{StorageFile, read_exact_at};
 use crate::error::{Error, Result};
@@ -30,30 +32,69 @@ pub(crate) trait ReadAt: Sync {
 /// A thread has at least so much to do.
 const SHARE: usize = 2 << 20;
 
-/// Calls `fill(start, part)` for parts of `buf` that begin at multiples of `unit`, on as many threads as pay.
-pub(crate) fn in_parallel(
-    buf: &mut [u8],
+/// Calls `fill(start, part)` for parts of `buf`, on as many threads as pay. `buf` begins `phase` bytes into a unit of
+/// `unit` bytes, and is cut between units.
+pub(crate) fn in_parallel<B: Split>(
+    mut buf: B,
     unit: usize,
-    fill: &(dyn Fn(usize, &mut [u8]) -> io::Result<()> + Sync),
+    phase: usize,
+    fill: &(dyn Fn(usize, B) -> io::Result<()> + Sync),
 ) -> io::Result<()> {
-    /// Asking the system takes longer than a thread.
-    static CORES: LazyLock<usize> = LazyLock::new(|| thread::available_parallelism().map_or(1, usize::from));
-    let threads = (buf.len() / SHARE).clamp(1, *CORES);
-    let share = buf.len().div_ceil(threads).next_multiple_of(unit);
-    if threads == 1 {
+    let (len, threads) = (buf.len(), threads(buf.len()));
+    let share = len.div_ceil(threads).next_multiple_of(unit);
+    if threads == 1 || share - phase >= len {
         return fill(0, buf);
     }
     thread::scope(|scope| {
-        let mut parts = buf.chunks_mut(share).enumerate();
-        let own = parts.next();
-        let others: Vec<_> = parts.map(|(n, part)| scope.spawn(move || fill(n * share, part))).collect();
-        let done = own.map_or(Ok(()), |(_, part)| fill(0, part));
+        let own = buf.take_front(share - phase);
+        let mut others = Vec::new();
+        for start in (share - phase..len).step_by(share) {
+            let part = buf.take_front(share.min(len - start));
+            others.push(scope.spawn(move || fill(start, part)));
+        }
+        let done = fill(0, own);
         // A panic goes on in this thread, as if there were no others.
         let join = |other: thread::ScopedJoinHandle<'_, io::Result<()>>| {
             other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         };
         others.into_iter().map(join).fold(done, io::Result::and)
     })
+}
+
+/// What can be cut into parts that are written by threads of their own.
+pub(crate) trait Split: Send + Sized {
+    fn len(&self) -> usize;
+    fn take_front(&mut self, len: usize) -> Self;
+}
+
+impl Split for &mut [u8] {
+    fn len(&self) -> usize {
+        <[u8]>::len(self)
+    }
+
+    fn take_front(&mut self, len: usize) -> Self {
+        let (front, back) = std::mem::take(self).split_at_mut(len);
+        *self = back;
+        front
+    }
+}
+
+#[cfg(feature = "ndarray")]
+impl Split for Blank<'_> {
+    fn len(&self) -> usize {
+        Blank::len(self)
+    }
+
+    fn take_front(&mut self, len: usize) -> Self {
+        self.take(len)
+    }
+}
+
+/// On how many threads so many bytes are read.
+pub(crate) fn threads(len: usize) -> usize {
+    /// Asking the system takes longer than a thread.
+    static CORES: LazyLock<usize> = LazyLock::new(|| thread::available_parallelism().map_or(1, usize::from));
+    (len / SHARE).clamp(1, *CORES)
 }
 
 impl ReadAt for Vec<u8> {
@@ -139,7 +180,7 @@ impl Payload {
 
     /// Fills `buf`, which is some whole blocks, and verifies them; many of them with several threads.
     fn read_blocks(&self, first: u64, buf: &mut [u8]) -> io::Result<()> {
-        in_parallel(buf, BLOCK, &|start, part| {
+        in_parallel(buf, BLOCK, 0, &|start, part: &mut [u8]| {
             let first = first + (start / BLOCK) as u64;
             (first..).zip(part.chunks_mut(BLOCK)).try_for_each(|(index, block)| self.read_block(index, block))
         })
@@ -178,6 +219,29 @@ impl Payload {
 
 #[cfg(feature = "ndarray")]
 impl Payload {
+    /// Reads into memory that was not written before, as [`ReadAt::read_exact_at`] reads. Each block is verified in a
+    /// small buffer, and copied from there while it is in the processor's cache.
+    pub(crate) fn read_blank(&self, blank: Blank<'_>, offset: u64) -> io::Result<()> {
+        if offset.checked_add(blank.len() as u64).is_none_or(|end| end > self.len) {
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the value ends too early"));
+        }
+        let phase = (offset % BLOCK as u64) as usize;
+        in_parallel(blank, BLOCK, phase, &|start, mut part: Blank<'_>| {
+            let (mut buffer, mut at) = (Buffer::new(), offset + start as u64);
+            while part.len() > 0 {
+                let index = at / BLOCK as u64;
+                let block_start = index * BLOCK as u64;
+                let block = buffer.get((self.len - block_start).min(BLOCK as u64) as usize)?;
+                self.read_exact_at(block, block_start)?;
+                let rest = &block[(at - block_start) as usize..];
+                let taken = &rest[..rest.len().min(part.len())];
+                part.put(taken);
+                at += taken.len() as u64;
+            }
+            Ok(())
+        })
+    }
+
     /// Maps the bytes, if they are in one piece in a file of the system.
     fn map(&self, is_verified: bool) -> io::Result<Option<Mmap>> {
         let Body::File { file, label_at, .. } = &self.body else { return Ok(None) };

@@ -40,6 +40,9 @@ pub struct Encoder {
     storage: Arc<dyn Storage>,
     temporary: PathBuf,
     compression: Compression,
+    /// Bytes a second, if somebody said.
+    #[cfg_attr(not(feature = "blosc"), expect(dead_code, reason = "compressed arrays alone ask"))]
+    disk_speed: Option<u64>,
     file: Option<TemporaryFile>,
     head: Vec<u8>,
     block: Vec<u8>,
@@ -95,11 +98,17 @@ pub(crate) enum Body {
 
 impl Encoder {
     /// A stream into the file `temporary`, which is only created when it is needed.
-    pub(crate) fn new(storage: Arc<dyn Storage>, temporary: PathBuf, compression: Compression) -> Self {
+    pub(crate) fn new(
+        storage: Arc<dyn Storage>,
+        temporary: PathBuf,
+        compression: Compression,
+        disk_speed: Option<u64>,
+    ) -> Self {
         Self {
             storage,
             temporary,
             compression,
+            disk_speed,
             file: None,
             head: Vec::new(),
             block: Vec::new(),
@@ -112,6 +121,17 @@ impl Encoder {
     /// Whether the user wants compression.
     pub fn compression(&self) -> Compression {
         self.compression
+    }
+
+    /// Bytes a second that the disk reads: what the user said, or what was measured, which happens for values that are
+    /// larger than the measuring takes.
+    #[cfg(feature = "blosc")]
+    pub(super) fn disk_speed(&self, len: usize) -> f64 {
+        /// That of a disk of which nothing is known.
+        const USUAL: u64 = 500_000_000;
+        let dir = self.temporary.parent().filter(|_| len >= BLOCK);
+        let measure = || dir.and_then(|dir| self.storage.read_speed(dir));
+        self.disk_speed.or_else(measure).unwrap_or(USUAL) as f64
     }
 
     /// Adds a fact about the value to the catalog, for listings: a shape, column names.

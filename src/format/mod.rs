@@ -3,8 +3,12 @@
 #[cfg(feature = "blosc")]
 mod b2nd;
 pub(crate) mod bincode;
+#[cfg(feature = "ndarray")]
+pub(crate) mod blank;
 #[cfg(feature = "blosc")]
 mod blosc;
+#[cfg(feature = "blosc")]
+mod choice;
 mod decoder;
 mod encoder;
 #[cfg(feature = "ndarray")]
@@ -20,7 +24,7 @@ use std::str::FromStr;
 
 pub use self::decoder::Decoder;
 #[cfg(feature = "blosc")]
-pub(crate) use self::decoder::in_parallel;
+pub(crate) use self::decoder::{in_parallel, threads};
 pub(crate) use self::decoder::{Payload, ReadAt};
 pub use self::encoder::Encoder;
 pub(crate) use self::encoder::{Body, TemporaryFile, checksum};
@@ -102,9 +106,14 @@ impl Format {
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Compression {
-    /// Arrays and plain values where a sample shows that it pays, with a fast method (LZ4); frames with zstd.
+    /// By what pays. Of an array a sample is compressed in several ways; its size, the speed of unpacking it and that of
+    /// the disk decide between them and leaving the array as it is, which can be mapped. Plain values with LZ4 where a
+    /// sample shows that it pays; frames with zstd.
     #[default]
     Auto,
+    /// For speed: arrays that compress at all with the method that unpacks fastest, whatever the disk; plain values as
+    /// with `Auto`; frames with LZ4.
+    Fast,
     /// Arrays and plain values never; frames with LZ4.
     Never,
     /// Always, with the method that takes the least room (zstd where there is one).
@@ -115,6 +124,7 @@ impl fmt::Display for Compression {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Auto => "auto",
+            Self::Fast => "fast",
             Self::Never => "never",
             Self::Small => "small",
         })
@@ -127,9 +137,10 @@ impl FromStr for Compression {
     fn from_str(text: &str) -> Result<Self> {
         match text {
             "auto" => Ok(Self::Auto),
+            "fast" => Ok(Self::Fast),
             "never" => Ok(Self::Never),
             "small" => Ok(Self::Small),
-            _ => Err(Error::invalid(format!("{text:?} is no compression; use auto, never or small"))),
+            _ => Err(Error::invalid(format!("{text:?} is no compression; use auto, fast, never or small"))),
         }
     }
 }

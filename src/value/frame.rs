@@ -70,7 +70,7 @@ impl Value for DataFrame {
             self.schema().iter().map(|(name, dtype)| json!([name.as_str(), dtype.to_string()])).collect();
         out.describe("columns", columns);
         let compression = match out.compression() {
-            Compression::Never => ParquetCompression::Lz4Raw,
+            Compression::Fast | Compression::Never => ParquetCompression::Lz4Raw,
             Compression::Auto | Compression::Small => ParquetCompression::Zstd(None),
         };
         let row_bytes = Value::size(self) / self.height().max(1);

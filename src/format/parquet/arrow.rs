@@ -51,7 +51,7 @@ pub(crate) fn encode(schema: &SchemaRef, batches: &[RecordBatch], size: usize, o
 
 fn properties(compression: Compression, group: usize) -> WriterProperties {
     let codec = match compression {
-        Compression::Never => Codec::LZ4_RAW,
+        Compression::Fast | Compression::Never => Codec::LZ4_RAW,
         Compression::Auto | Compression::Small => Codec::ZSTD(ZstdLevel::default()),
     };
     WriterProperties::builder().set_compression(codec).set_max_row_group_row_count(Some(group)).build()
