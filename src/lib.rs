@@ -22,7 +22,8 @@
 //!
 //! - [`Chest`]: the dictionary; [`Builder`]: its settings.
 //! - [`Key`]: what names a value; [`Digest`]: keys by the content of files and folders.
-//! - [`Chest::slice`], [`Chest::select`]: parts of values; [`Chest::view`]: arrays without a copy.
+//! - [`Chest::slice`], [`Chest::select`]: parts of values; [`Chest::view`]: arrays without a copy; [`Chest::scan`],
+//!   [`Chest::sink`]: queries over frames.
 //! - [`Value`] and [`Plain`]: what can be stored, and how to add types of your own.
 //! - [`Policy`] and [`Budget`]: what stays in memory, and how much.
 //! - [`Durability`], [`Chest::check`]: crashes, power cuts and damage.
@@ -55,8 +56,9 @@
 //!
 //! # Features
 //!
-//! `polars`, `arrow`, `ndarray` and `blosc` (all on by default) bring in the types of those crates; `zstd` compresses
-//! plain values further and comes with the first two. Without any, the core holds plain values.
+//! `polars`, `arrow`, `ndarray` and `blosc` (all on by default) bring in the types of those crates, `lazy` (on too) the
+//! queries of polars, which take long to compile; `zstd` compresses plain values further and comes with the first two.
+//! Without any, the core holds plain values.
 
 mod builder;
 mod chest;
@@ -66,6 +68,8 @@ mod error;
 mod format;
 mod info;
 mod key;
+#[cfg(feature = "lazy")]
+mod lazy;
 mod memory;
 #[cfg(any(feature = "arrow", feature = "ndarray", feature = "polars"))]
 mod select;
@@ -74,7 +78,7 @@ mod sync;
 mod value;
 #[cfg(feature = "ndarray")]
 mod view;
-#[cfg(any(feature = "arrow", feature = "ndarray"))]
+#[cfg(any(feature = "arrow", feature = "lazy", feature = "ndarray"))]
 mod writer;
 
 pub use builder::{Builder, Durability, WhenFull};

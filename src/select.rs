@@ -1,12 +1,14 @@
 //! Parts of stored values: slices of arrays, rows and columns.
 
+#[cfg(feature = "arrow")]
+use std::collections::VecDeque;
 use std::fmt;
 use std::ops::{Bound, RangeBounds};
 
 #[cfg(feature = "arrow")]
 use arrow_array::RecordBatch;
 #[cfg(feature = "arrow")]
-use arrow_schema::SchemaRef;
+use arrow_schema::{Schema, SchemaRef};
 #[cfg(feature = "ndarray")]
 use ndarray::{Array, Dimension, SliceInfo, SliceInfoElem};
 
@@ -16,6 +18,8 @@ use crate::format::Decoder;
 #[cfg(feature = "arrow")]
 use crate::format::{parquet::arrow as parquet, read_frame};
 use crate::key::Key;
+#[cfg(feature = "arrow")]
+use crate::value::read_pieces;
 use crate::value::{Partial, Selection};
 #[cfg(feature = "ndarray")]
 use crate::{
@@ -143,7 +147,9 @@ impl Select<'_> {
 /// Record batches of a stored frame, one after the other, made by [`Select::batches`].
 #[cfg(feature = "arrow")]
 pub struct Batches {
-    inner: parquet::Batches,
+    /// Of each file that has some.
+    pieces: VecDeque<parquet::Batches>,
+    schema: SchemaRef,
     key: Key,
 }
 
@@ -158,8 +164,12 @@ impl Select<'_> {
     pub fn batches(self) -> Result<Batches> {
         let Self { chest, key, selection } = self;
         let opened = chest.store()?.open_published::<Vec<RecordBatch>>(&key)?.ok_or_else(|| not_found(&key))?;
-        let inner = opened.read(|input| read_frame(|| parquet::batches(input, &selection)))?;
-        Ok(Batches { inner, key })
+        let pieces = opened.read(|input| {
+            read_pieces(input, &selection, |input, selection| read_frame(|| parquet::batches(input, selection)))
+        })?;
+        // There is one at least.
+        let schema = pieces.first().map_or_else(|| Schema::empty().into(), |piece| piece.schema.clone());
+        Ok(Batches { pieces: pieces.into(), schema, key })
     }
 }
 
@@ -167,7 +177,7 @@ impl Select<'_> {
 impl Batches {
     /// The schema of every batch.
     pub fn schema(&self) -> SchemaRef {
-        self.inner.schema.clone()
+        self.schema.clone()
     }
 }
 
@@ -176,15 +186,25 @@ impl Iterator for Batches {
     type Item = Result<RecordBatch>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let next = read_frame(|| Ok(self.inner.next()));
-        next.and_then(Option::transpose).map_err(|error| error.with_key(&self.key)).transpose()
+        while let Some(piece) = self.pieces.front_mut() {
+            let next = read_frame(|| Ok(piece.next())).and_then(Option::transpose);
+            match next.map_err(|error| error.with_key(&self.key)).transpose() {
+                None => _ = self.pieces.pop_front(),
+                Some(Err(error)) => {
+                    self.pieces.clear();
+                    return Some(Err(error));
+                }
+                some => return some,
+            }
+        }
+        None
     }
 }
 
 #[cfg(feature = "arrow")]
 impl fmt::Debug for Batches {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Batches({}, {} columns)", self.key, self.inner.schema.fields().len())
+        write!(f, "Batches({}, {} columns)", self.key, self.schema.fields().len())
     }
 }
 

@@ -84,7 +84,8 @@ fn map<A: Element, D: Dimension>(input: &mut Decoder, is_verified: bool) -> Resu
     }
     let cannot_map = |error| Error::io("cannot map the array's file", error);
     let Some(map) = input.map(is_verified).map_err(cannot_map)? else { return Ok(None) };
-    let layout = npy::read_header(&mut Cursor::new(&map[..]), map.len() as u64).map_err(cannot_map)?;
+    // The label comes after the array.
+    let layout = npy::read_header(&mut Cursor::new(&map[..]), input.stored_len()).map_err(cannot_map)?;
     let Some(offset) = layout.native_offset() else { return Ok(None) };
     let mut shape = D::zeros(layout.shape.len());
     if layout.dtype != A::DTYPE || shape.ndim() != layout.shape.len() {

@@ -26,23 +26,23 @@ use crate::{
 };
 
 /// A value on its way to the disk.
-struct Target {
+pub(crate) struct Target {
     chest: Chest,
     key: Key,
-    place: NewPlace,
+    pub(crate) place: NewPlace,
     /// A piece may have been written in part, so what there is cannot be published.
     is_broken: bool,
 }
 
 impl Target {
-    fn new(chest: &Chest, key: Key) -> Result<(Self, Encoder)> {
+    pub(crate) fn new(chest: &Chest, key: Key) -> Result<(Self, Encoder)> {
         key.check().map_err(|error| error.with_key(&key))?;
         let (encoder, place) = chest.store()?.disk.begin(&key)?;
         Ok((Self { chest: chest.clone(), key, place, is_broken: false }, encoder))
     }
 
     /// Writes a piece, if all before it were written.
-    fn write(&mut self, write: impl FnOnce() -> Result<()>) -> Result<()> {
+    pub(crate) fn write(&mut self, write: impl FnOnce() -> Result<()>) -> Result<()> {
         self.check()?;
         self.is_broken = true;
         write().map_err(|error| self.place.name(error))?;
@@ -50,14 +50,14 @@ impl Target {
         Ok(())
     }
 
-    fn check(&self) -> Result<()> {
+    pub(crate) fn check(&self) -> Result<()> {
         if !self.is_broken {
             return Ok(());
         }
         Err(Error::invalid("a piece could not be written, so the value cannot be finished").with_key(&self.key))
     }
 
-    fn publish(self, encoder: Encoder, about: About) -> Result<()> {
+    pub(crate) fn publish(self, encoder: Encoder, about: About) -> Result<()> {
         let store = self.chest.store()?;
         store.publish_written(&self.key, store.disk.complete(self.place, encoder, about)?)
     }

@@ -323,10 +323,9 @@ fn seal(connection: &Connection) {
         sealed.extend(checksums);
         let key = texts[0].as_deref().unwrap_or_default().as_bytes();
         let hash = XxHash3_64::oneshot(key).cast_signed();
-        let mirror = XxHash3_64::oneshot_with_seed(1, key).cast_signed();
         let seal = XxHash3_64::oneshot(&sealed).cast_signed();
-        let update = "UPDATE entries SET hash = ?1, mirror = ?2, seal = ?3 WHERE version = ?4";
-        connection.execute(update, [hash, mirror, seal, version]).expect("a row is sealed");
+        let update = "UPDATE entries SET hash = ?1, seal = ?2 WHERE version = ?3";
+        connection.execute(update, [hash, seal, version]).expect("a row is sealed");
     }
 }
 

@@ -6,6 +6,7 @@
 pub(crate) mod catalog;
 pub(crate) mod check;
 mod filesystem;
+mod fork;
 mod label;
 mod rebuild;
 pub(crate) mod report;
@@ -32,7 +33,7 @@ use self::session::Session;
 pub(crate) use self::storage::{Os, Storage, StorageFile, read_exact_at, retry, write_all_at};
 pub(crate) use self::temporary::TemporaryDir;
 pub(crate) use self::values::Draft;
-#[cfg(any(feature = "arrow", feature = "ndarray"))]
+#[cfg(any(feature = "arrow", feature = "lazy", feature = "ndarray"))]
 pub(crate) use self::values::{About, NewPlace};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::Compression;
@@ -61,8 +62,8 @@ pub(crate) struct Disk {
     garbage: Mutex<Vec<(i64, Option<String>)>>,
     /// Versions that were read, for the order of eviction.
     used: Mutex<Vec<i64>>,
-    /// Versions of arrays that this process wrote, or verified as a whole.
-    #[cfg(feature = "ndarray")]
+    /// Versions that can be mapped and that this process wrote, or verified as a whole.
+    #[cfg(any(feature = "lazy", feature = "ndarray"))]
     verified: Mutex<HashSet<i64>>,
     /// When the last value was written: the next one is later, whatever the clock says.
     last_ns: AtomicI64,
@@ -72,7 +73,7 @@ pub(crate) struct Disk {
     syncing: Mutex<HashSet<i64>>,
     /// Keeps others from making the catalog again.
     manifest: Option<File>,
-    /// The process that opened the chest.
+    /// The process that opened the chest, see [`fork`].
     process: u32,
     temporary: Option<TemporaryDir>,
 }
@@ -149,13 +150,13 @@ impl Disk {
             settings,
             garbage: Mutex::default(),
             used: Mutex::default(),
-            #[cfg(feature = "ndarray")]
+            #[cfg(any(feature = "lazy", feature = "ndarray"))]
             verified: Mutex::default(),
             last_ns: AtomicI64::new(last_ns),
             is_catalog_doubtful: AtomicBool::new(false),
             syncing: Mutex::default(),
             manifest,
-            process: std::process::id(),
+            process: fork::process(),
             temporary,
         };
         if settings.limit.is_some_and(|limit| limit.evict) {
@@ -183,7 +184,7 @@ impl Disk {
     /// Whether this is a child of the process that opened the chest. Locks and connections are not the child's, and
     /// threads of the parent may have been at work in the middle of anything.
     pub(crate) fn is_forked(&self) -> bool {
-        std::process::id() != self.process
+        fork::process() != self.process
     }
 
     /// Encoded values up to this size are kept in the catalog.

@@ -185,10 +185,11 @@ impl Disk {
         }
         let mut own = self.catalog.own_commit();
         let published = self.commit(&rows, &mut own).map_err(|error| self.name_first(error, rows.first()));
-        #[cfg(feature = "ndarray")]
+        #[cfg(any(feature = "lazy", feature = "ndarray"))]
         if let Ok(versions) = &published {
-            let arrays = rows.iter().zip(versions).filter(|(row, _)| row.format == "npy" && row.file.is_some());
-            arrays.for_each(|(_, &version)| self.note_verified(version));
+            let is_mapped = |row: &Row| row.file.is_some() && ["npy", "parquet"].contains(&row.format.as_str());
+            let mapped = rows.iter().zip(versions).filter(|(row, _)| is_mapped(row));
+            mapped.for_each(|(_, &version)| self.note_verified(version));
         }
         if published.is_err() {
             self.discard(placed);
@@ -197,12 +198,12 @@ impl Disk {
     }
 
     /// Whether this process wrote this version, or verified all of it.
-    #[cfg(feature = "ndarray")]
+    #[cfg(any(feature = "lazy", feature = "ndarray"))]
     pub(crate) fn is_verified(&self, version: i64) -> bool {
         self.verified.lock().unwrap_or_else(PoisonError::into_inner).contains(&version)
     }
 
-    #[cfg(feature = "ndarray")]
+    #[cfg(any(feature = "lazy", feature = "ndarray"))]
     pub(crate) fn note_verified(&self, version: i64) {
         /// More are forgotten, which costs another look at each.
         const MANY: usize = 100_000;

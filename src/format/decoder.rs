@@ -6,7 +6,7 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::thread;
 
-#[cfg(feature = "ndarray")]
+#[cfg(any(feature = "lazy", feature = "ndarray"))]
 use memmap2::{Mmap, MmapOptions};
 
 use super::BLOCK;
@@ -241,23 +241,43 @@ impl Payload {
             Ok(())
         })
     }
+}
 
-    /// Maps the bytes, if they are in one piece in a file of the system.
-    fn map(&self, is_verified: bool) -> io::Result<Option<Mmap>> {
-        let Body::File { file, label_at, .. } = &self.body else { return Ok(None) };
-        let Some(file) = file.as_file().filter(|_| *label_at >= self.len && self.len > 0) else { return Ok(None) };
+#[cfg(any(feature = "lazy", feature = "ndarray"))]
+impl Payload {
+    /// Maps the file, the label with it, if it is one of the system; only if the payload is in one piece, where that
+    /// matters.
+    fn map(&self, in_one_piece: bool, is_verified: bool) -> io::Result<Option<Mmap>> {
+        let Body::File { file, label_at, label_len } = &self.body else { return Ok(None) };
+        let is_wanted = self.len > 0 && (*label_at == self.len || !in_one_piece);
+        let Some(file) = file.as_file().filter(|_| is_wanted) else { return Ok(None) };
         // SAFETY: the bytes must not change while they are mapped. Files of values are written under another name, get
         // theirs when they are whole, and are never written to again, by any process that uses the chest; removing one
         // leaves the mapping as it is. Whoever else writes to them in place breaks the promise that `Chest::view` names.
-        let map = unsafe { MmapOptions::new().len(self.len as usize).map(file)? };
+        let map = unsafe { MmapOptions::new().len((self.len + label_len) as usize).map(file)? };
         if !is_verified {
-            for (block, expected) in map.chunks(BLOCK).zip(self.checksums.chunks(16)) {
-                if checksum(block) != *expected {
-                    return Err(Error::damaged("the mapped bytes do not match their checksum").into());
-                }
-            }
+            self.verify_mapped(&map)?;
         }
         Ok(Some(map))
+    }
+
+    fn verify_mapped(&self, map: &[u8]) -> io::Result<()> {
+        let Body::File { label_at, label_len, .. } = self.body else { return Ok(()) };
+        for (start, expected) in (0..self.len).step_by(BLOCK).zip(self.checksums.chunks(16)) {
+            let end = (start + BLOCK as u64).min(self.len);
+            let found = if end <= label_at {
+                checksum(&map[start as usize..end as usize])
+            } else if start >= label_at {
+                checksum(&map[(start + label_len) as usize..(end + label_len) as usize])
+            } else {
+                let (front, back) = (start as usize..label_at as usize, label_at + label_len..end + label_len);
+                checksum(&[&map[front], &map[back.start as usize..back.end as usize]].concat())
+            };
+            if found != *expected {
+                return Err(Error::damaged("the mapped bytes do not match their checksum").into());
+            }
+        }
+        Ok(())
     }
 }
 
@@ -322,6 +342,8 @@ pub struct Decoder {
     about: Option<serde_json::Value>,
     #[cfg_attr(not(any(feature = "arrow", feature = "polars")), expect(dead_code, reason = "frames alone ask"))]
     size: u64,
+    /// Rows that were appended.
+    parts: Vec<Decoder>,
 }
 
 impl Decoder {
@@ -332,7 +354,12 @@ impl Decoder {
         about: Option<serde_json::Value>,
         size: u64,
     ) -> Self {
-        Self { payload: Arc::new(payload), position: 0, format, stored_name, about, size }
+        Self { payload: Arc::new(payload), position: 0, format, stored_name, about, size, parts: Vec::new() }
+    }
+
+    /// With the files of rows that were appended.
+    pub(crate) fn with_parts(self, parts: Vec<Self>) -> Self {
+        Self { parts, ..self }
     }
 
     /// A decoder of bytes in memory, to test a format of one's own with: a format reads what anybody may have written.
@@ -384,6 +411,22 @@ impl Decoder {
         self.payload.len()
     }
 
+    /// The files of rows that were appended: a value with such rows is read by those who know that.
+    #[cfg(feature = "ndarray")]
+    pub(crate) fn parts(&self) -> &[Self] {
+        &self.parts
+    }
+
+    #[cfg(feature = "ndarray")]
+    pub(crate) fn parts_mut(&mut self) -> &mut [Self] {
+        &mut self.parts
+    }
+
+    #[cfg(any(feature = "arrow", feature = "polars"))]
+    pub(crate) fn take_parts(&mut self) -> Vec<Self> {
+        std::mem::take(&mut self.parts)
+    }
+
     /// What the value took in memory, as the catalog tells.
     #[cfg(any(feature = "arrow", feature = "polars"))]
     pub(crate) fn size(&self) -> u64 {
@@ -402,10 +445,17 @@ impl Decoder {
         Ok(bytes)
     }
 
-    /// The bytes where the file has them; verified, unless they are already. None if there is no such file.
+    /// The file where it is: the payload and the label behind it. Verified, unless it is already. None if there is no such
+    /// file.
     #[cfg(feature = "ndarray")]
     pub(crate) fn map(&self, is_verified: bool) -> io::Result<Option<Mmap>> {
-        self.payload.map(is_verified)
+        self.payload.map(true, is_verified)
+    }
+
+    /// As [`map`](Self::map), with the label anywhere.
+    #[cfg(feature = "lazy")]
+    pub(crate) fn map_labelled(&self, is_verified: bool) -> io::Result<Option<Mmap>> {
+        self.payload.map(false, is_verified)
     }
 
     #[cfg(any(feature = "arrow", feature = "ndarray", feature = "polars"))]

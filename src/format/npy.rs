@@ -41,11 +41,37 @@ enum Place {
     Npy(u64),
     #[cfg(feature = "blosc")]
     Blosc(Box<super::b2nd::Header>),
+    /// Rows in several files, each in C order.
+    Parts(Vec<Layout>),
 }
 
 impl Layout {
     fn itemsize(&self) -> Option<usize> {
         self.dtype.get(2..)?.parse().ok()
+    }
+
+    /// Bytes of all elements.
+    fn bytes(&self) -> Option<usize> {
+        self.elements()?.checked_mul(self.itemsize()?)
+    }
+
+    /// The rows of several files as one array.
+    fn join(parts: Vec<Self>) -> Result<Self> {
+        let differ = || Error::damaged("the parts of the array do not fit together");
+        let first = parts.first().ok_or_else(differ)?;
+        let (dtype, mut shape) = (first.dtype.clone(), first.shape.clone());
+        if shape.is_empty() {
+            return Err(differ());
+        }
+        shape[0] = 0;
+        for part in &parts {
+            let is_in_order = !part.swapped && (!part.is_reversed() || part.shape.len() == 1);
+            if !is_in_order || part.dtype != dtype || part.shape.get(1..) != Some(&shape[1..]) {
+                return Err(differ());
+            }
+            shape[0] = shape[0].checked_add(part.shape[0]).ok_or_else(differ)?;
+        }
+        Ok(Self { dtype, shape, fortran_order: false, swapped: false, place: Place::Parts(parts) })
     }
 
     /// Whether the elements lie in the file as those of the array with its axes in reverse.
@@ -55,6 +81,7 @@ impl Layout {
             // What was in Fortran order in memory is in C order there.
             #[cfg(feature = "blosc")]
             Place::Blosc(_) => false,
+            Place::Parts(_) => false,
         }
     }
 
@@ -72,6 +99,7 @@ impl Layout {
             Place::Npy(_) => 0,
             #[cfg(feature = "blosc")]
             Place::Blosc(header) => header.scratch(),
+            Place::Parts(parts) => parts.iter().map(Self::scratch).sum(),
         }
     }
 
@@ -219,8 +247,17 @@ fn gather<A: Element>(array: &ArrayViewD<'_, A>, start: usize, end: usize) -> io
     Ok(A::bytes(&elements.ok_or(io::ErrorKind::InvalidInput)?).to_vec())
 }
 
-/// Reads what the array's file says of it, and checks that the file can hold so much.
+/// Reads what the array's files say of it, and checks that they can hold so much.
 pub(crate) fn read_layout(input: &mut Decoder) -> Result<Layout> {
+    let own = read_own_layout(input)?;
+    if input.parts().is_empty() {
+        return Ok(own);
+    }
+    let others = input.parts_mut().iter_mut().map(read_own_layout);
+    Layout::join(std::iter::once(Ok(own)).chain(others).collect::<Result<_>>()?)
+}
+
+fn read_own_layout(input: &mut Decoder) -> Result<Layout> {
     match input.format() {
         "npy" => read_header(input, input.stored_len()).map_err(|error| Error::io("cannot read the NPY header", error)),
         #[cfg(feature = "blosc")]
@@ -362,26 +399,70 @@ pub(crate) fn read_elements<A: Element>(input: &mut Decoder, layout: &Layout) ->
             };
             read.map_err(cannot_read)
         }
+        Place::Parts(_) => {
+            let source = elements(input, layout).map_err(cannot_read)?;
+            A::read(len, &mut |bytes| source.read_exact_at(bytes, 0)).map_err(cannot_read)
+        }
     }
 }
 
-/// Gives `read` the bytes of all elements, in the order of the file, to be read at any offset.
-pub(crate) fn with_elements<T>(
-    input: &Decoder,
-    layout: &Layout,
-    read: impl FnOnce(&dyn ReadAt) -> io::Result<T>,
-) -> io::Result<T> {
+/// The bytes of all elements, in the order of the file, to be read at any offset.
+pub(crate) fn elements<'a>(input: &'a Decoder, layout: &'a Layout) -> io::Result<Box<dyn ReadAt + 'a>> {
     let source = &**input.payload();
     match &layout.place {
-        Place::Npy(offset) => read(&From { source, offset: *offset }),
+        Place::Npy(offset) => Ok(Box::new(From { source, offset: *offset })),
         #[cfg(feature = "blosc")]
         Place::Blosc(header) => {
-            let bytes = layout.elements().zip(layout.itemsize()).and_then(|(len, size)| len.checked_mul(size));
-            if bytes != Some(header.bytes()) {
+            if layout.bytes() != Some(header.bytes()) {
                 return Err(io::Error::new(io::ErrorKind::InvalidData, "the element size is not that of the dtype"));
             }
-            read(&header.unpacked(source)?)
+            Ok(Box::new(header.unpacked(source)?))
         }
+        Place::Parts(parts) => {
+            let inputs = std::iter::once(input).chain(input.parts());
+            let mut joined = Joined::default();
+            for (input, layout) in inputs.zip(parts) {
+                joined.add(elements(input, layout)?, layout.bytes().unwrap_or(0) as u64);
+            }
+            Ok(Box::new(joined))
+        }
+    }
+}
+
+/// Bytes of several sources, one after the other.
+#[derive(Default)]
+struct Joined<'a> {
+    sources: Vec<Box<dyn ReadAt + 'a>>,
+    /// Where each ends.
+    ends: Vec<u64>,
+}
+
+impl<'a> Joined<'a> {
+    /// Adds the first bytes of a source.
+    fn add(&mut self, source: Box<dyn ReadAt + 'a>, len: u64) {
+        self.ends.push(self.len() + len);
+        self.sources.push(source);
+    }
+}
+
+impl ReadAt for Joined<'_> {
+    fn len(&self) -> u64 {
+        self.ends.last().copied().unwrap_or(0)
+    }
+
+    fn read_exact_at(&self, mut buf: &mut [u8], mut offset: u64) -> io::Result<()> {
+        if offset.checked_add(buf.len() as u64).is_none_or(|end| end > self.len()) {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        let mut index = self.ends.partition_point(|&end| end <= offset);
+        while !buf.is_empty() {
+            let start = if index == 0 { 0 } else { self.ends[index - 1] };
+            let taken = buf.len().min(usize::try_from(self.ends[index] - offset).unwrap_or(usize::MAX));
+            let (now, rest) = buf.split_at_mut(taken);
+            self.sources[index].read_exact_at(now, offset - start)?;
+            (buf, offset, index) = (rest, offset + taken as u64, index + 1);
+        }
+        Ok(())
     }
 }
 

@@ -77,17 +77,16 @@ impl Slice {
             self.axes.reverse();
         }
         let cannot_read = |error| Error::io("cannot read a part of the array", error);
-        let elements = npy::with_elements(input, layout, |source| {
-            A::read(self.len(), &mut |bytes| {
-                let mut rest = &mut *bytes;
-                each_run(&shape, &self.axes, size_of::<A>(), &mut |offset, len| {
-                    let (run, after) = std::mem::take(&mut rest).split_at_mut(len);
-                    rest = after;
-                    source.read_exact_at(run, offset as u64)
-                })?;
-                layout.to_native(bytes);
-                Ok(())
-            })
+        let source = npy::elements(input, layout).map_err(cannot_read)?;
+        let elements = A::read(self.len(), &mut |bytes| {
+            let mut rest = &mut *bytes;
+            each_run(&shape, &self.axes, size_of::<A>(), &mut |offset, len| {
+                let (run, after) = std::mem::take(&mut rest).split_at_mut(len);
+                rest = after;
+                source.read_exact_at(run, offset as u64)
+            })?;
+            layout.to_native(bytes);
+            Ok(())
         });
         let array = ArrayD::from_shape_vec(IxDyn(&counts).set_f(is_reversed), elements.map_err(cannot_read)?)
             .map_err(|error| Error::damaged("the array has no such shape").with_source(error))?;

@@ -131,7 +131,7 @@ impl Store {
     }
 
     /// Publishes a value that was written in pieces, in place of what the key had.
-    #[cfg(any(feature = "arrow", feature = "ndarray"))]
+    #[cfg(any(feature = "arrow", feature = "lazy", feature = "ndarray"))]
     pub(crate) fn publish_written(&self, key: &Key, draft: Draft) -> Result<()> {
         let lock = self.lock_to_change(key)?;
         let Published { commit, synced, .. } = self.publish_drafts(vec![draft])?;

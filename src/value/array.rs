@@ -208,6 +208,27 @@ impl<A: Element, D: Dimension + Send + Sync + 'static> Parts for Array<A, D> {
         let layout = npy::read_layout(input)?;
         read_array(input, &layout, part)
     }
+
+    fn height(&self) -> Result<usize> {
+        check_rows(self.shape(), &Selection::default())
+    }
+
+    fn check_follows(&self, before: &Self) -> Result<()> {
+        if self.ndim() == before.ndim() && self.shape().get(1..) == before.shape().get(1..) {
+            return Ok(());
+        }
+        let (rows, stored) = (self.shape(), before.shape().get(1..).unwrap_or_default());
+        Err(Error::invalid(format!("an array of the shape {rows:?} has not rows of the shape {stored:?}")))
+    }
+
+    fn join(parts: Vec<Self>) -> Result<Self> {
+        into_dimensions(concatenate(parts.iter().map(|part| part.view().into_dyn()).collect())?)
+    }
+}
+
+fn concatenate<A: Element>(parts: Vec<ArrayView<'_, A, IxDyn>>) -> Result<ArrayD<A>> {
+    ndarray::concatenate(Axis(0), &parts)
+        .map_err(|error| Error::invalid("the rows do not fit together").with_source(error))
 }
 
 /// Reads what is selected; everything the fast way.
@@ -383,6 +404,31 @@ impl Parts for AnyArray {
 
     fn decode_part(input: &mut Decoder, part: &Selection) -> Result<Self> {
         Self::read(input, part)
+    }
+
+    fn height(&self) -> Result<usize> {
+        check_rows(self.shape(), &Selection::default())
+    }
+
+    fn check_follows(&self, before: &Self) -> Result<()> {
+        fn check<A: Element>(array: &ArrayD<A>, before: &AnyArray) -> Result<()> {
+            match before.downcast_ref() {
+                Some(before) => array.check_follows(before),
+                None => {
+                    let (is, was) = (A::NAME, before.element_name());
+                    Err(Error::invalid(format!("an array of {is} cannot follow one of {was}")))
+                }
+            }
+        }
+        with_array!(self, array => check(array, before))
+    }
+
+    fn join(parts: Vec<Self>) -> Result<Self> {
+        fn join<A: Element>(_first: &ArrayD<A>, parts: &[AnyArray]) -> Result<ArrayD<A>> {
+            concatenate(parts.iter().filter_map(AnyArray::downcast_ref).map(|part| part.view()).collect())
+        }
+        let Some(first) = parts.first() else { return Err(Error::invalid("there are no parts to join")) };
+        with_array!(first, first => join(first, &parts).map(Self::from))
     }
 }
 

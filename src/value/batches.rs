@@ -7,7 +7,7 @@ use arrow_array::types::{Decimal32Type, Decimal64Type, Decimal128Type, Decimal25
 use arrow_array::{Array, RecordBatch, make_array};
 use arrow_schema::{ArrowError, DataType, SchemaRef};
 
-use super::{Kind, Partial, Parts, Selection, Value};
+use super::{Kind, Partial, Parts, Selection, Value, read_pieces};
 use crate::error::{Error, Result};
 use crate::format::{Decoder, Encoder, FRAME, Format, parquet::arrow as format, read_frame};
 
@@ -57,15 +57,46 @@ impl Parts for RecordBatch {
     }
 
     fn decode_part(input: &mut Decoder, selection: &Selection) -> Result<Self> {
-        let (schema, mut batches) = read_frame(|| format::decode(input, selection))?;
-        match batches.len() {
-            1 => Ok(batches.remove(0)),
-            _ => arrow_select::concat::concat_batches(&schema, &batches).map_err(|error| {
+        Self::join(Vec::decode_part(input, selection)?)
+    }
+
+    fn height(&self) -> Result<usize> {
+        Ok(self.num_rows())
+    }
+
+    fn check_follows(&self, before: &Self) -> Result<()> {
+        check_schema(&self.schema(), &before.schema())
+    }
+
+    fn join(mut parts: Vec<Self>) -> Result<Self> {
+        let Some(first) = parts.first() else { return Err(Error::invalid("there are no parts to join")) };
+        match parts.len() {
+            1 => Ok(parts.remove(0)),
+            _ => arrow_select::concat::concat_batches(&first.schema(), &parts).map_err(|error| {
                 Error::unsupported("the rows do not fit into one batch; read them as Vec<RecordBatch>")
                     .with_source(error)
             }),
         }
     }
+}
+
+/// Refuses rows of other columns.
+fn check_schema(rows: &SchemaRef, before: &SchemaRef) -> Result<()> {
+    let columns = |schema: &SchemaRef| {
+        let columns = schema.fields().iter().map(|field| format!("{}: {}", field.name(), field.data_type()));
+        columns.collect::<Vec<_>>().join(", ")
+    };
+    if rows.fields().is_empty() {
+        return Err(Error::unsupported("rows without columns cannot be appended"));
+    }
+    if rows.fields() != before.fields() {
+        let (is, was) = (columns(rows), columns(before));
+        return Err(Error::invalid(format!("rows of the columns {is} cannot follow rows of the columns {was}")));
+    }
+    if rows.metadata() != before.metadata() {
+        return Err(Error::invalid("the rows' schema has other metadata than that of the frame"));
+    }
+    Ok(())
 }
 
 /// Batches of one schema; where there are no rows, one empty batch tells the schema.
@@ -128,7 +159,23 @@ impl Parts for Vec<RecordBatch> {
     }
 
     fn decode_part(input: &mut Decoder, selection: &Selection) -> Result<Self> {
-        read_frame(|| format::decode(input, selection)).map(|(_, batches)| batches)
+        let read = |input: &mut Decoder, selection: &Selection| read_frame(|| format::decode(input, selection));
+        Self::join(read_pieces(input, selection, read)?)
+    }
+
+    fn height(&self) -> Result<usize> {
+        Ok(self.iter().map(RecordBatch::num_rows).sum())
+    }
+
+    fn check_follows(&self, before: &Self) -> Result<()> {
+        match (self.first(), before.first()) {
+            (Some(rows), Some(before)) => check_schema(&rows.schema(), &before.schema()),
+            _ => Err(Error::unsupported("a list without batches has no schema")),
+        }
+    }
+
+    fn join(parts: Vec<Self>) -> Result<Self> {
+        Ok(parts.into_iter().flatten().collect())
     }
 }
 

@@ -3,6 +3,8 @@
 use std::collections::HashSet;
 use std::io::{self, Write};
 use std::ops::Range;
+#[cfg(feature = "lazy")]
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use polars_arrow::array::{
     Array, BinaryArray, BinaryViewArrayGeneric, BooleanArray, DictionaryArray, FixedSizeBinaryArray,
@@ -14,18 +16,25 @@ use polars_arrow::match_integer_type;
 use polars_buffer::Buffer;
 use polars_core::frame::DataFrame;
 use polars_core::frame::column::Column;
-use polars_core::prelude::{CompatLevel, PolarsError, PolarsResult, SchemaExt};
+use polars_core::prelude::{CompatLevel, PolarsError, PolarsResult, Schema, SchemaExt};
 use polars_io::SerReader;
 use polars_io::parquet::read::ParquetReader;
+#[cfg(feature = "lazy")]
+use polars_io::parquet::write::BatchedWriter;
 use polars_io::parquet::write::{KeyValueMetadata, ParquetCompression, ParquetWriter};
 use polars_parquet::read::FileMetadata;
 use polars_parquet::write::schema_to_metadata_key;
 use serde_json::json;
 
-use super::{Kind, Partial, Parts, Selection, Value};
+use super::{Kind, Partial, Parts, Selection, Value, read_pieces};
+#[cfg(feature = "lazy")]
+use crate::disk::About;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::parquet::{self, Part};
 use crate::format::{Compression, Decoder, Encoder, FRAME, Format, Payload, ROW_GROUP_BYTES, ReadAt, read_frame};
+
+/// Rows of a group at most: a quarter of a million, as polars has them.
+pub(crate) const GROUP_ROWS: usize = 512 * 512;
 
 impl Value for DataFrame {
     const KIND: Kind = Kind::Frame;
@@ -57,7 +66,7 @@ impl Value for DataFrame {
     fn check(&self) -> Result<()> {
         // What is refused is refused by the schema alone.
         let mut file = Vec::new();
-        let written = writer(&mut file, self).finish(&mut self.clear()).map_err(text);
+        let written = writer(&mut file, self.schema()).finish(&mut self.clear()).map_err(text);
         let read = written
             .and_then(|_| parquet::check(&file, u64::MAX, &Selection::default()).map_err(|error| error.to_string()));
         let refused = |cause| Error::unsupported("Parquet cannot carry a column of this frame").with_source(cause);
@@ -65,17 +74,11 @@ impl Value for DataFrame {
     }
 
     fn encode(&self, out: &mut Encoder) -> Result<Format> {
-        out.describe("rows", self.height());
-        let columns: Vec<_> =
-            self.schema().iter().map(|(name, dtype)| json!([name.as_str(), dtype.to_string()])).collect();
-        out.describe("columns", columns);
-        let compression = match out.compression() {
-            Compression::Fast | Compression::Never => ParquetCompression::Lz4Raw,
-            Compression::Auto | Compression::Small => ParquetCompression::Zstd(None),
-        };
+        describe(out, self.schema(), self.height());
+        let codec = codec(out.compression());
         let row_bytes = Value::size(self) / self.height().max(1);
-        let rows = (ROW_GROUP_BYTES / row_bytes.max(1)).clamp(1024, 512 * 512);
-        let writer = writer(&mut *out, self).with_compression(compression).with_row_group_size(Some(rows));
+        let rows = (ROW_GROUP_BYTES / row_bytes.max(1)).clamp(1024, GROUP_ROWS);
+        let writer = writer(&mut *out, self.schema()).with_compression(codec).with_row_group_size(Some(rows));
         writer.finish(&mut self.clone()).map_err(|error| polars_error("cannot write the frame", error))?;
         Ok(Format::new("parquet", "parquet"))
     }
@@ -101,20 +104,145 @@ impl Parts for DataFrame {
     }
 
     fn decode_part(input: &mut Decoder, selection: &Selection) -> Result<Self> {
-        let rows = input.fact("rows").and_then(serde_json::Value::as_u64).map(|rows| rows as usize);
-        let is_whole = selection.rows.is_none() && selection.columns.is_none();
-        let payload = input.payload().clone();
-        let bytes = if is_whole { input.read_to_vec()? } else { Vec::new() };
-        let source: &dyn ReadAt = if is_whole { &bytes } else { &*payload };
-        let part = parquet::check(source, input.size(), selection)?.part;
-        let bytes = if is_whole { bytes } else { wanted_bytes(&payload, &part.ranges)? };
-        let frame = read_frame(|| read(bytes, &part, selection).map_err(cannot_read))?;
-        match rows {
-            // A file without columns has no rows of its own.
-            Some(rows) if frame.width() == 0 => Self::new(selection.rows_of(rows).len(), Vec::new())
-                .map_err(|error| polars_error("cannot read the frame", error)),
-            _ => Ok(frame),
+        Self::join(read_pieces(input, selection, decode_piece)?)
+    }
+
+    fn height(&self) -> Result<usize> {
+        Ok(Self::height(self))
+    }
+
+    fn check_follows(&self, before: &Self) -> Result<()> {
+        let columns = |frame: &Self| {
+            let columns = frame.schema().iter().map(|(name, dtype)| format!("{name}: {dtype}"));
+            columns.collect::<Vec<_>>().join(", ")
+        };
+        match self.schema() == before.schema() {
+            true if self.width() > 0 => Ok(()),
+            true => Err(Error::unsupported("rows without columns cannot be appended")),
+            false => {
+                let (is, was) = (columns(self), columns(before));
+                Err(Error::invalid(format!("rows of the columns {is} cannot follow rows of the columns {was}")))
+            }
         }
+    }
+
+    fn join(parts: Vec<Self>) -> Result<Self> {
+        let mut parts = parts.into_iter();
+        let Some(mut all) = parts.next() else { return Err(Error::invalid("there are no parts to join")) };
+        for part in parts {
+            all.vstack_mut(&part).map_err(|error| polars_error("the parts of the frame do not fit together", error))?;
+        }
+        Ok(all)
+    }
+}
+
+/// Reads what is selected from one file.
+fn decode_piece(input: &mut Decoder, selection: &Selection) -> Result<DataFrame> {
+    let is_whole = selection.rows.is_none() && selection.columns.is_none();
+    let payload = input.payload().clone();
+    let bytes = if is_whole { input.read_to_vec()? } else { Vec::new() };
+    let source: &dyn ReadAt = if is_whole { &bytes } else { &*payload };
+    let part = parquet::check(source, input.size(), selection)?.part;
+    let bytes = if is_whole { bytes } else { wanted_bytes(&payload, &part.ranges)? };
+    let frame = read_frame(|| read(bytes, &part, selection).map_err(cannot_read))?;
+    match rows_in_catalog(input) {
+        // A file without columns has no rows of its own.
+        Some(rows) if frame.width() == 0 => empty(selection.rows_of(rows).len()),
+        _ => Ok(frame),
+    }
+}
+
+fn rows_in_catalog(input: &Decoder) -> Option<usize> {
+    input.fact("rows").and_then(serde_json::Value::as_u64).map(|rows| rows as usize)
+}
+
+fn empty(rows: usize) -> Result<DataFrame> {
+    DataFrame::new(rows, Vec::new()).map_err(|error| polars_error("cannot read the frame", error))
+}
+
+/// The frame, if it has no columns: its file does not tell how many rows there are.
+#[cfg(feature = "lazy")]
+pub(crate) fn without_columns(input: &Decoder) -> Result<Option<DataFrame>> {
+    let has_none = input.fact("columns").and_then(serde_json::Value::as_array).is_some_and(Vec::is_empty);
+    if has_none { empty(rows_in_catalog(input).unwrap_or(0)).map(Some) } else { Ok(None) }
+}
+
+/// A frame that is written in pieces, one row group each.
+#[cfg(feature = "lazy")]
+pub(crate) struct Pieces {
+    writer: BatchedWriter<Shared>,
+    out: Shared,
+    schema: Schema,
+    rows: usize,
+    /// What the rows take in memory.
+    bytes: usize,
+}
+
+/// The library keeps what it writes to.
+#[cfg(feature = "lazy")]
+#[derive(Clone)]
+struct Shared(Arc<Mutex<Option<Encoder>>>);
+
+#[cfg(feature = "lazy")]
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Option<Encoder>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(feature = "lazy")]
+impl Write for Shared {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.lock().as_mut().ok_or(io::ErrorKind::BrokenPipe)?.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(feature = "lazy")]
+impl Pieces {
+    pub(crate) fn new(schema: &Schema, out: Encoder) -> Result<Self> {
+        let codec = codec(out.compression());
+        let out = Shared(Arc::new(Mutex::new(Some(out))));
+        let writer = writer(out.clone(), schema).with_compression(codec).batched(schema);
+        let writer = writer.map_err(|error| polars_error("cannot write the frame", error))?;
+        Ok(Self { writer, out, schema: schema.clone(), rows: 0, bytes: 0 })
+    }
+
+    /// Adds rows, as one group or, if they are very many, as several.
+    pub(crate) fn write(&mut self, rows: &DataFrame) -> Result<()> {
+        for start in (0..rows.height()).step_by(GROUP_ROWS) {
+            let mut group = rows.slice(start as i64, GROUP_ROWS);
+            group.rechunk_mut_par();
+            self.rows += group.height();
+            self.bytes += group.estimated_size();
+            self.writer.write_batch(&group).map_err(|error| polars_error("cannot write the frame", error))?;
+        }
+        Ok(())
+    }
+
+    /// Ends the file; tells what it is.
+    pub(crate) fn finish(self) -> Result<(Encoder, About)> {
+        self.writer.finish().map_err(|error| polars_error("cannot write the frame", error))?;
+        let Some(mut out) = self.out.lock().take() else { unreachable!("only this function takes it") };
+        describe(&mut out, &self.schema, self.rows);
+        let format = Format::new("parquet", "parquet");
+        Ok((out, About { kind: Kind::Frame, stored_name: FRAME.to_owned(), bytes: self.bytes as u64, format }))
+    }
+}
+
+fn describe(out: &mut Encoder, schema: &Schema, rows: usize) {
+    out.describe("rows", rows);
+    let columns: Vec<_> = schema.iter().map(|(name, dtype)| json!([name.as_str(), dtype.to_string()])).collect();
+    out.describe("columns", columns);
+}
+
+fn codec(compression: Compression) -> ParquetCompression {
+    match compression {
+        Compression::Fast | Compression::Never => ParquetCompression::Lz4Raw,
+        Compression::Auto | Compression::Small => ParquetCompression::Zstd(None),
     }
 }
 
@@ -150,8 +278,8 @@ fn read(bytes: Vec<u8>, part: &Part, selection: &Selection) -> PolarsResult<Data
 
 /// A writer that tells the Arrow schema in types that every reader has: not all take views of text, polars' own form,
 /// inside of lists.
-fn writer<W: Write>(out: W, frame: &DataFrame) -> ParquetWriter<W> {
-    let schema = frame.schema().to_arrow(CompatLevel::oldest());
+fn writer<W: Write>(out: W, schema: &Schema) -> ParquetWriter<W> {
+    let schema = schema.to_arrow(CompatLevel::oldest());
     ParquetWriter::new(out)
         .with_key_value_metadata(Some(KeyValueMetadata::Static(vec![schema_to_metadata_key(&schema)])))
 }
@@ -174,7 +302,7 @@ fn cannot_read(error: PolarsError) -> Error {
     Error::new(kind, message).with_source(text)
 }
 
-fn polars_error(message: &str, error: PolarsError) -> Error {
+pub(crate) fn polars_error(message: &str, error: PolarsError) -> Error {
     match error {
         PolarsError::IO { error, .. } => Error::io(message, io::Error::new(error.kind(), error.to_string())),
         other => Error::new(ErrorKind::Unsupported, message).with_source(text(other)),

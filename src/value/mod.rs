@@ -5,7 +5,7 @@ pub(crate) mod array;
 #[cfg(feature = "arrow")]
 mod batches;
 #[cfg(feature = "polars")]
-mod frame;
+pub(crate) mod frame;
 mod json;
 #[cfg(any(feature = "arrow", feature = "ndarray", feature = "polars"))]
 mod part;
@@ -20,6 +20,8 @@ use std::sync::Arc;
 pub use self::array::{AnyArray, Element};
 #[cfg(any(feature = "arrow", feature = "ndarray", feature = "polars"))]
 pub use self::part::Partial;
+#[cfg(any(feature = "arrow", feature = "polars"))]
+pub(crate) use self::part::read_pieces;
 #[cfg(any(feature = "arrow", feature = "ndarray", feature = "polars"))]
 pub(crate) use self::part::{Selection, private::Parts};
 pub use self::plain::Plain;

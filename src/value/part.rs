@@ -22,7 +22,49 @@ pub(crate) mod private {
         fn part(&self, selection: &Selection) -> Result<Self>;
         /// Reads the part alone.
         fn decode_part(input: &mut Decoder, selection: &Selection) -> Result<Self>;
+        /// How many rows there are.
+        fn height(&self) -> Result<usize>;
+        /// Refuses rows that cannot follow those of `before`: of another shape or with other columns.
+        fn check_follows(&self, before: &Self) -> Result<()>;
+        /// Rows after rows, each of which can follow the others; at least one.
+        fn join(parts: Vec<Self>) -> Result<Self>;
     }
+}
+
+/// Reads what is selected of a frame, from its own file and from those of rows that were appended. Gives at least one
+/// piece.
+#[cfg(any(feature = "arrow", feature = "polars"))]
+pub(crate) fn read_pieces<T>(
+    input: &mut Decoder,
+    selection: &Selection,
+    mut read: impl FnMut(&mut Decoder, &Selection) -> Result<T>,
+) -> Result<Vec<T>> {
+    let mut parts = input.take_parts();
+    if parts.is_empty() {
+        return Ok(vec![read(input, selection)?]);
+    }
+    let rows = |input: &Decoder| {
+        let rows = input.fact("rows").and_then(serde_json::Value::as_u64).and_then(|rows| usize::try_from(rows).ok());
+        rows.ok_or_else(|| Error::damaged("the catalog does not tell how many rows a part of the frame has"))
+    };
+    let total = rows(input)?;
+    let appended = parts.iter().map(rows).sum::<Result<usize>>()?;
+    let own = total.checked_sub(appended).ok_or_else(|| Error::damaged("the frame's parts have too many rows"))?;
+    let wanted = selection.rows_of(total);
+    let mut pieces = Vec::new();
+    let mut start = 0;
+    let inputs = std::iter::once((own, input)).chain(parts.iter_mut().map(|part| (rows(part).unwrap_or(0), part)));
+    for (len, input) in inputs {
+        let clip = |row: usize| row.clamp(start, start + len) - start;
+        let part = clip(wanted.start)..clip(wanted.end);
+        start += len;
+        // The first tells the columns, if nothing else does.
+        if !part.is_empty() || (pieces.is_empty() && start >= wanted.start && (wanted.is_empty() || start == total)) {
+            let rows = selection.rows.is_some().then_some(part);
+            pieces.push(read(input, &Selection { rows, columns: selection.columns.clone() })?);
+        }
+    }
+    Ok(pieces)
 }
 
 /// Rows and columns; all of them where nothing is said.

@@ -12,6 +12,8 @@ mod frames;
 mod helpers;
 mod hostile;
 mod keys;
+#[cfg(all(feature = "arrow", feature = "lazy"))]
+mod lazy;
 #[cfg(all(feature = "ndarray", feature = "arrow", feature = "polars"))]
 mod model;
 #[cfg(all(feature = "ndarray", feature = "arrow", feature = "polars"))]

@@ -288,6 +288,21 @@ def sealed(row):
     )
 
 
+def enter(catalog, buckets, short, version):
+    """Puts a version into the index, which has so many buckets."""
+    import xxhash
+
+    level = buckets.bit_length() - 1
+    number = short % (2 << level)
+    if number >= buckets:
+        number = short % (1 << level)
+    (blob,) = catalog.execute("SELECT entries FROM buckets WHERE number = ?", [number]).fetchone()
+    assert blob[:8] == struct.pack("<Q", xxhash.xxh3_64_intdigest(blob[8:], seed=number))
+    rest = blob[8:] + struct.pack("<Iq", short, version)
+    blob = struct.pack("<Q", xxhash.xxh3_64_intdigest(rest, seed=number)) + rest
+    catalog.execute("UPDATE buckets SET entries = ? WHERE number = ?", [blob, number])
+
+
 def adopt(chest, key, payload, form, element, ndim):
     """Makes a file a value of a chest: with a label in `values/`, and a row in the catalog."""
     import xxhash
@@ -310,7 +325,6 @@ def adopt(chest, key, payload, form, element, ndim):
     (chest / name).write_bytes(payload + label)
     row |= {
         "hash": signed(xxhash.xxh3_64_intdigest(canonical.encode())),
-        "mirror": signed(xxhash.xxh3_64_intdigest(canonical.encode(), seed=1)),
         "stored_bytes": len(payload) + len(label),
         "label_at": len(payload),
         "checksums": checksums,
@@ -319,16 +333,17 @@ def adopt(chest, key, payload, form, element, ndim):
     }
     row["seal"] = signed(xxhash.xxh3_64_intdigest(sealed(row)))
     with sqlite3.connect(chest / "catalog.sqlite") as catalog:
+        live, stored, waiting, synced, last, buckets, boot = catalog.execute(
+            "SELECT live, stored, waiting, synced, last, buckets, boot FROM state"
+        ).fetchone()
+        row["version"] = last + 1
         names, holes = ", ".join(row), ", ".join(f":{name}" for name in row)
         catalog.execute(f"INSERT INTO entries ({names}) VALUES ({holes})", row)
-        live, stored, waiting, synced, boot = catalog.execute(
-            "SELECT live, stored, waiting, synced, boot FROM state"
-        ).fetchone()
-        state = struct.pack("<4q", live + 1, stored + row["stored_bytes"], waiting, synced) + boot.encode()
-        catalog.execute(
-            "UPDATE state SET live = live + 1, stored = stored + ?, seal = ?",
-            (row["stored_bytes"], signed(xxhash.xxh3_64_intdigest(state))),
-        )
+        enter(catalog, buckets, row["hash"] & 0xFFFFFFFF, row["version"])
+        numbers = live + 1, stored + row["stored_bytes"], waiting, synced, last + 1, buckets
+        seal = signed(xxhash.xxh3_64_intdigest(struct.pack("<6q", *numbers) + boot.encode()))
+        columns = "live = ?, stored = ?, waiting = ?, synced = ?, last = ?, buckets = ?, seal = ?"
+        catalog.execute(f"UPDATE state SET {columns}", (*numbers, seal))
     catalog.close()
 
 

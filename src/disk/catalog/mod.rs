@@ -1,5 +1,6 @@
 //! The catalog: one row a key, in SQLite. A committed row is what makes a value published.
 
+mod buckets;
 mod generation;
 mod row;
 mod schema;
@@ -8,16 +9,18 @@ mod verify;
 mod wal_index;
 mod write;
 
+use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior, params};
+use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, TransactionBehavior};
 
+use self::buckets::short;
 use self::generation::Generations;
 pub(crate) use self::generation::OwnCommit;
 pub(crate) use self::row::Row;
-use self::row::{COLUMNS, hash, mirror};
+use self::row::{COLUMNS, hash};
 use self::state::State;
 pub(super) use self::verify::salvage;
 use self::wal_index::WalIndex;
@@ -38,10 +41,17 @@ const LOG_PAGES: i64 = 2000;
 pub(crate) struct Catalog {
     path: PathBuf,
     writer: Mutex<Connection>,
-    reader: Mutex<Connection>,
+    reader: Mutex<Reader>,
     /// Of the reader's connection, which is closed only when the catalog is dropped.
     wal_index: Option<WalIndex>,
     generations: Generations,
+}
+
+/// What queries run on.
+struct Reader {
+    sql: Connection,
+    /// The buckets of the index, as far as is known.
+    buckets: Cell<i64>,
 }
 
 impl Catalog {
@@ -77,25 +87,25 @@ impl Catalog {
         Ok(Self {
             path: path.to_owned(),
             writer: Mutex::new(writer),
-            reader: Mutex::new(reader),
+            reader: Mutex::new(Reader { sql: reader, buckets: Cell::new(1) }),
             wal_index,
             generations: Generations::default(),
         })
     }
 
     /// Reads in one snapshot.
-    fn read<T>(&self, work: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
+    fn read<T>(&self, work: impl FnOnce(&Reader) -> Result<T>) -> Result<T> {
         let reader = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
         let read = || {
-            let snapshot = reader.unchecked_transaction().map_err(sql_error)?;
-            work(&snapshot)
+            let _snapshot = reader.sql.unchecked_transaction().map_err(sql_error)?;
+            work(&reader)
         };
         read().map_err(|error| error.with_path(&self.path))
     }
 
     /// Reads without a snapshot, which takes half the time. Statements may see different states of the catalog, so what
     /// looks like damage is looked at again in a snapshot.
-    fn read_one<T>(&self, work: impl Fn(&Connection) -> Result<T>) -> Result<T> {
+    fn read_one<T>(&self, work: impl Fn(&Reader) -> Result<T>) -> Result<T> {
         let reader = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
         match work(&reader) {
             Err(error) if error.kind() == ErrorKind::Damaged => {
@@ -113,12 +123,12 @@ impl Catalog {
 
     /// The row of a key, with the bytes of a small value.
     pub(crate) fn find(&self, key: &Key) -> Result<Option<Row>> {
-        self.read_one(|sql| find(sql, key))
+        self.read_one(|reader| reader.find(key))
     }
 
     /// The version of a key's value, if it has one.
     pub(crate) fn version(&self, key: &Key) -> Result<Option<i64>> {
-        self.read_one(|sql| version(sql, key))
+        self.read_one(|reader| reader.version(key))
     }
 
     /// All rows in the order of their publication, without the bytes of small values.
@@ -128,7 +138,7 @@ impl Catalog {
     }
 
     pub(crate) fn keys(&self) -> Result<Vec<Key>> {
-        self.list("SELECT version, hash, mirror, key FROM entries ORDER BY version", |row| {
+        self.list("SELECT version, hash, key FROM entries ORDER BY version", |row| {
             row::key(row).ok_or_else(|| Error::damaged("the catalog holds a damaged key"))
         })
     }
@@ -136,13 +146,13 @@ impl Catalog {
     /// One thing a row; an error if there are not as many as there should be.
     fn list<T>(&self, sql: &str, read: impl Fn(&rusqlite::Row<'_>) -> Result<T>) -> Result<Vec<T>> {
         self.read(|snapshot| {
-            let mut statement = snapshot.prepare_cached(sql).map_err(sql_error)?;
+            let mut statement = snapshot.sql.prepare_cached(sql).map_err(sql_error)?;
             let mut rows = statement.query([]).map_err(sql_error)?;
             let mut things = Vec::new();
             while let Some(row) = rows.next().map_err(sql_error)? {
                 things.push(read(row)?);
             }
-            if things.len() as u64 != totals(snapshot)?.0 {
+            if things.len() as u64 != totals(&snapshot.sql)?.0 {
                 return Err(Error::damaged("the catalog's list of values is not complete"));
             }
             Ok(things)
@@ -151,20 +161,20 @@ impl Catalog {
 
     /// How many values there are, and the bytes that they take on disk.
     pub(crate) fn totals(&self) -> Result<(u64, u64)> {
-        self.read_one(totals)
+        self.read_one(|reader| totals(&reader.sql))
     }
 
     /// Bytes of files that nobody needs after the next sync.
     pub(crate) fn waiting(&self) -> Result<u64> {
-        Ok(self.read_one(State::read)?.waiting.max(0).cast_unsigned())
+        Ok(self.read_one(|reader| State::read(&reader.sql))?.waiting.max(0).cast_unsigned())
     }
 
     /// How many keys there are, these included.
     pub(crate) fn len_with(&self, keys: &[Key]) -> Result<u64> {
         self.read(|snapshot| {
-            let (mut len, _) = totals(snapshot)?;
+            let (mut len, _) = totals(&snapshot.sql)?;
             for key in keys {
-                len += u64::from(version(snapshot, key)?.is_none());
+                len += u64::from(snapshot.version(key)?.is_none());
             }
             Ok(len)
         })
@@ -173,8 +183,8 @@ impl Catalog {
     /// When the latest value was written.
     pub(crate) fn last_created_ns(&self) -> Result<i64> {
         let sql = "SELECT created_ns FROM entries ORDER BY version DESC LIMIT 1";
-        self.read_one(|connection| {
-            let mut statement = connection.prepare(sql).map_err(sql_error)?;
+        self.read_one(|reader| {
+            let mut statement = reader.sql.prepare(sql).map_err(sql_error)?;
             let mut rows = statement.query([]).map_err(sql_error)?;
             rows.next().map_err(sql_error)?.map_or(Ok(0), |row| row.get(0).map_err(sql_error))
         })
@@ -186,50 +196,53 @@ fn totals(connection: &Connection) -> Result<(u64, u64)> {
     Ok((live.max(0).cast_unsigned(), stored.max(0).cast_unsigned()))
 }
 
-/// The row of a key, with the bytes of a small value.
-fn find(connection: &Connection, key: &Key) -> Result<Option<Row>> {
-    let sql = format!("SELECT {COLUMNS}, inline FROM entries WHERE hash = ?1");
-    let mut statement = connection.prepare_cached(&sql).map_err(sql_error)?;
-    let mut rows = statement.query([hash(key.canonical())]).map_err(sql_error)?;
-    while let Some(row) = rows.next().map_err(sql_error)? {
-        let row = Row::parse(row, Some(key), true)?;
-        if row.key == *key {
-            return Ok(Some(row));
+impl Reader {
+    /// The row of a key, with the bytes of a small value.
+    fn find(&self, key: &Key) -> Result<Option<Row>> {
+        let sql = format!("SELECT {COLUMNS}, inline FROM entries WHERE version = ?1");
+        for version in self.versions(key)? {
+            let mut statement = self.sql.prepare_cached(&sql).map_err(sql_error)?;
+            let mut rows = statement.query([version]).map_err(sql_error)?;
+            let row = rows.next().map_err(sql_error)?.ok_or_else(|| no_row(key))?;
+            let row = Row::parse(row, Some(key), true)?;
+            if row.key == *key {
+                return Ok(Some(row));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The version of a key's value, if it has one. Its row is not read as a whole.
+    fn version(&self, key: &Key) -> Result<Option<i64>> {
+        choose(&self.sql, key, self.versions(key)?)
+    }
+
+    /// The versions that a key may have.
+    fn versions(&self, key: &Key) -> Result<Vec<i64>> {
+        buckets::find(&self.sql, &self.buckets, short(hash(key.canonical()))).map_err(|error| error.with_key(key))
+    }
+}
+
+/// The version that is of this key.
+fn choose(sql: &Connection, key: &Key, versions: Vec<i64>) -> Result<Option<i64>> {
+    for version in versions {
+        let mut statement =
+            sql.prepare_cached("SELECT hash, key FROM entries WHERE version = ?1").map_err(sql_error)?;
+        let found = statement.query_row([version], |row| {
+            let text = row.get_ref(1)?.as_str().unwrap_or_default();
+            Ok((row.get::<_, i64>(0)? == hash(text)).then(|| text == key.canonical()))
+        });
+        match found.optional().map_err(sql_error)?.ok_or_else(|| no_row(key))? {
+            Some(true) => return Ok(Some(version)),
+            Some(false) => {}
+            None => return Err(Error::damaged("a row of the catalog does not match its checksum").with_key(key)),
         }
     }
-    drop(rows);
-    confirm_absence(connection, key)?;
     Ok(None)
 }
 
-/// The version of a key's value, if it has one. Its row is not read as a whole.
-fn version(connection: &Connection, key: &Key) -> Result<Option<i64>> {
-    let canonical = key.canonical();
-    let sql = "SELECT version, key FROM entries WHERE hash = ?1";
-    let mut statement = connection.prepare_cached(sql).map_err(sql_error)?;
-    let mut rows = statement.query([hash(canonical)]).map_err(sql_error)?;
-    while let Some(row) = rows.next().map_err(sql_error)? {
-        let found = row.get_ref(1).map_err(sql_error)?.as_str().unwrap_or_default();
-        if found == canonical {
-            return Ok(Some(row.get(0).map_err(sql_error)?));
-        }
-        if hash(found) != hash(canonical) {
-            return Err(Error::damaged("a row of the catalog does not match its checksum").with_key(key));
-        }
-    }
-    drop(rows);
-    confirm_absence(connection, key)?;
-    Ok(None)
-}
-
-/// A key that one index does not have must be missing in the other too.
-fn confirm_absence(connection: &Connection, key: &Key) -> Result<()> {
-    let sql = "SELECT 1 FROM entries WHERE mirror = ?1 AND key = ?2";
-    let mut statement = connection.prepare_cached(sql).map_err(sql_error)?;
-    if statement.exists(params![mirror(key.canonical()), key.canonical()]).map_err(sql_error)? {
-        return Err(Error::damaged("an index of the catalog does not have this key, but its table does").with_key(key));
-    }
-    Ok(())
+fn no_row(key: &Key) -> Error {
+    Error::damaged("the catalog's table does not have a row of its index").with_key(key)
 }
 
 fn connect(path: &Path, durable: bool) -> Result<Connection> {

@@ -32,7 +32,7 @@ pub(crate) struct Row {
 }
 
 /// The columns that [`Row::parse`] reads; the bytes of a small value come last.
-pub(super) const COLUMNS: &str = "version, hash, mirror, key, kind, type, format, bytes, stored_bytes, payload, \
+pub(super) const COLUMNS: &str = "version, hash, key, kind, type, format, bytes, stored_bytes, payload, \
                                   label_at, checksums, created_ns, seal, about, file";
 
 /// Equal keys have equal hashes; the key itself decides.
@@ -40,16 +40,10 @@ pub(super) fn hash(key: &str) -> i64 {
     XxHash3_64::oneshot(key.as_bytes()).cast_signed()
 }
 
-/// A hash that has nothing to do with [`hash`].
-pub(super) fn mirror(key: &str) -> i64 {
-    XxHash3_64::oneshot_with_seed(1, key.as_bytes()).cast_signed()
-}
-
 /// The key of a row that may be damaged elsewhere.
 pub(super) fn key(row: &SqlRow<'_>) -> Option<Key> {
-    let text = row.get_ref(3).ok()?.as_str().ok()?;
-    let is_it = row.get(1) == Ok(hash(text)) && row.get(2) == Ok(mirror(text));
-    is_it.then(|| Key::from_canonical(text).ok())?
+    let text = row.get_ref(2).ok()?.as_str().ok()?;
+    (row.get(1) == Ok(hash(text))).then(|| Key::from_canonical(text).ok())?
 }
 
 impl Row {
@@ -75,7 +69,6 @@ impl Row {
         statement.execute(rusqlite::params![
             version,
             hash(key),
-            mirror(key),
             key,
             self.kind.to_string(),
             self.stored_name,
@@ -98,31 +91,31 @@ impl Row {
     /// the row should have.
     pub(super) fn parse(row: &SqlRow<'_>, expected: Option<&Key>, with_inline: bool) -> Result<Self> {
         let text = |index| row.get_ref(index).ok().and_then(|text| text.as_str().ok()).unwrap_or_default();
-        let key = text(3);
+        let key = text(2);
         let is_sealed = || -> rusqlite::Result<Option<Self>> {
-            if row.get::<_, i64>(1)? != hash(key) || row.get::<_, i64>(2)? != mirror(key) {
+            if row.get::<_, i64>(1)? != hash(key) {
                 return Ok(None);
             }
             let expected = expected.filter(|expected| expected.canonical() == key);
             let key = expected.map_or_else(|| Key::from_canonical(key), |expected| Ok(expected.clone()));
-            let (Ok(key), Ok(kind)) = (key, text(4).parse()) else { return Ok(None) };
+            let (Ok(key), Ok(kind)) = (key, text(3).parse()) else { return Ok(None) };
             let parsed = Self {
                 version: row.get(0)?,
                 key,
                 kind,
-                stored_name: row.get(5)?,
-                format: row.get(6)?,
-                bytes: row.get(7)?,
-                stored_bytes: row.get(8)?,
-                payload: row.get(9)?,
-                label_at: row.get(10)?,
-                checksums: row.get(11)?,
-                created_ns: row.get(12)?,
-                about: row.get(14)?,
-                file: row.get(15)?,
-                inline: if with_inline { row.get(16)? } else { None },
+                stored_name: row.get(4)?,
+                format: row.get(5)?,
+                bytes: row.get(6)?,
+                stored_bytes: row.get(7)?,
+                payload: row.get(8)?,
+                label_at: row.get(9)?,
+                checksums: row.get(10)?,
+                created_ns: row.get(11)?,
+                about: row.get(13)?,
+                file: row.get(14)?,
+                inline: if with_inline { row.get(15)? } else { None },
             };
-            Ok((parsed.seal() == row.get::<_, i64>(13)?).then_some(parsed))
+            Ok((parsed.seal() == row.get::<_, i64>(12)?).then_some(parsed))
         };
         // A pebibyte: whatever is larger is a lie that would only upset sums.
         let is_sane = |row: &Self| row.bytes.max(row.stored_bytes).max(row.payload) <= 1 << 50;

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use rusqlite::{Connection, OpenFlags};
 
+use super::buckets::{self, Sum, short};
 use super::row::{self, COLUMNS};
 use super::state::State;
 use super::{Catalog, Row, sql_error};
@@ -18,8 +19,16 @@ impl Catalog {
     /// What is wrong with the catalog as a whole: its pages, its indexes, its sums.
     pub(crate) fn problems(&self) -> Result<Vec<String>> {
         self.read(|snapshot| {
-            let mut problems = integrity(snapshot).map_err(sql_error)?;
-            problems.extend(sums(snapshot, &State::read(snapshot)?).map_err(sql_error)?);
+            let sql = &snapshot.sql;
+            let mut problems = integrity(sql).map_err(sql_error)?;
+            let state = State::read(sql)?;
+            problems.extend(sums(sql, &state).map_err(sql_error)?);
+            match buckets::verify(sql, state.buckets) {
+                Ok(sum) if sum == sum_of_rows(sql).map_err(sql_error)? => {}
+                Ok(_) => problems.push("the index has other entries than the table".to_owned()),
+                Err(error) if error.kind() == ErrorKind::Damaged => problems.push(error.plain()),
+                Err(error) => return Err(error),
+            }
             Ok(problems)
         })
     }
@@ -29,7 +38,7 @@ impl Catalog {
     pub(crate) fn each_row(&self, mut visit: impl FnMut(Row)) -> Result<Vec<Option<Key>>> {
         self.read(|snapshot| {
             let sql = format!("SELECT {COLUMNS}, inline FROM entries ORDER BY version");
-            let mut rows = snapshot.prepare(&sql).map_err(sql_error)?;
+            let mut rows = snapshot.sql.prepare(&sql).map_err(sql_error)?;
             let mut rows = rows.query([]).map_err(sql_error)?;
             let mut broken = Vec::new();
             while let Some(row) = rows.next().map_err(sql_error)? {
@@ -59,7 +68,6 @@ fn sums(sql: &Connection, state: &State) -> rusqlite::Result<Vec<String>> {
     let (count, stored, keys, newest) = sql.query_row(query, [], |row| {
         Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get::<_, i64>(2)?, row.get::<_, i64>(3)?))
     })?;
-    let last = super::write::sequence(sql)?;
     let mut problems = Vec::new();
     if (count, stored) != (state.live, state.stored) {
         let State { live, stored: sum, .. } = state;
@@ -68,10 +76,21 @@ fn sums(sql: &Connection, state: &State) -> rusqlite::Result<Vec<String>> {
     if keys != count {
         problems.push(format!("{count} rows have {keys} keys"));
     }
-    if newest.max(state.synced) > last {
-        problems.push(format!("the last version is {last}, and there are later ones"));
+    if newest.max(state.synced) > state.last {
+        problems.push(format!("the last version is {}, and there are later ones", state.last));
     }
     Ok(problems)
+}
+
+/// What the index should have.
+fn sum_of_rows(sql: &Connection) -> rusqlite::Result<Sum> {
+    let mut rows = sql.prepare("SELECT version, key FROM entries")?;
+    let mut rows = rows.query([])?;
+    let mut sum = Sum::default();
+    while let Some(row) = rows.next()? {
+        sum.add(short(row::hash(row.get_ref(1)?.as_str().unwrap_or_default())), row.get(0)?);
+    }
+    Ok(sum)
 }
 
 /// What can be read of a damaged catalog: rows that match their checksums. Each is found by its number, which is
@@ -84,15 +103,11 @@ pub(crate) fn salvage(path: &Path) -> Result<Vec<Row>> {
         return Err(Error::damaged("the catalog's tables are not of this format"));
     }
     let mut versions = BTreeSet::new();
-    for order in [
-        "NOT INDEXED ORDER BY version",
-        "NOT INDEXED ORDER BY version DESC",
-        "INDEXED BY entries_by_hash ORDER BY hash",
-        "INDEXED BY entries_by_mirror ORDER BY mirror",
-    ] {
-        // What comes before the first page that cannot be read.
+    // What comes before the first page that cannot be read.
+    let _: rusqlite::Result<()> = buckets::salvage(&connection, |version| _ = versions.insert(version));
+    for order in ["ASC", "DESC"] {
         let _: rusqlite::Result<()> =
-            connection.prepare(&format!("SELECT version FROM entries {order}")).and_then(|mut all| {
+            connection.prepare(&format!("SELECT version FROM entries ORDER BY version {order}")).and_then(|mut all| {
                 let mut all = all.query([])?;
                 while let Some(row) = all.next()? {
                     versions.insert(row.get::<_, i64>(0)?);

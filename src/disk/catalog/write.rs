@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 
+use super::buckets::{Buckets, short};
 use super::row::{COLUMNS, hash};
 use super::state::State;
 use super::wal_index::WalIndex;
@@ -42,9 +43,9 @@ pub(crate) struct Transaction<'a> {
     sql: &'a Connection,
     /// Whether there may be a power cut to think of.
     durable: bool,
-    /// The last version that was given.
-    sequence: i64,
     state: State,
+    /// The part of the index that is worked on.
+    buckets: Buckets,
     /// The bytes that were waiting for a sync when the transaction began.
     waiting_before: i64,
     /// Whether there is something to write even if the state is as it was.
@@ -114,12 +115,12 @@ impl Catalog {
 
     /// What is not known to be on the medium.
     pub(crate) fn unsynced(&self) -> Result<Unsynced> {
-        self.read(|snapshot| unsynced(snapshot).map_err(sql_error))
+        self.read(|snapshot| unsynced(&snapshot.sql).map_err(sql_error))
     }
 
     /// The boot of the machine in which the catalog was last brought in order.
     pub(crate) fn boot(&self) -> Result<String> {
-        self.read_one(|sql| Ok(State::read(sql)?.boot))
+        self.read_one(|reader| Ok(State::read(&reader.sql)?.boot))
     }
 }
 
@@ -130,22 +131,17 @@ fn run<T>(
 ) -> Result<(T, Garbage)> {
     let sql = writer.transaction_with_behavior(TransactionBehavior::Immediate).map_err(sql_error)?;
     let before = State::read(&sql)?;
-    let sequence = sequence(&sql).map_err(sql_error)?;
-    let (state, waiting_before) = (before.clone(), before.waiting);
+    let (state, waiting_before, buckets) = (before.clone(), before.waiting, Buckets::default());
     let mut transaction =
-        Transaction { sql: &sql, durable, sequence, state, waiting_before, moves_on: false, garbage: Vec::new() };
+        Transaction { sql: &sql, durable, state, buckets, waiting_before, moves_on: false, garbage: Vec::new() };
     let done = work(&mut transaction)?;
-    let Transaction { state, moves_on, garbage, .. } = transaction;
+    let Transaction { state, buckets, moves_on, garbage, .. } = transaction;
+    buckets.write(&sql).map_err(sql_error)?;
     if moves_on || before != state {
         state.write(&sql).map_err(sql_error)?;
     }
     sql.commit().map_err(sql_error)?;
     Ok((done, garbage))
-}
-
-pub(super) fn sequence(sql: &Connection) -> rusqlite::Result<i64> {
-    let mut last = sql.prepare_cached("SELECT seq FROM sqlite_sequence WHERE name = 'entries'")?;
-    Ok(last.query_row([], |row| row.get(0)).optional()?.unwrap_or(0))
 }
 
 fn unsynced(sql: &Connection) -> rusqlite::Result<Unsynced> {
@@ -160,25 +156,21 @@ fn unsynced(sql: &Connection) -> rusqlite::Result<Unsynced> {
 
 impl<'a> Transaction<'a> {
     fn next_version(&mut self) -> Result<i64> {
-        let next = self.sequence.checked_add(1);
-        self.sequence = next.ok_or_else(|| Error::damaged("the catalog has given its last version"))?;
-        Ok(self.sequence)
+        let next = self.state.last.checked_add(1);
+        self.state.last = next.ok_or_else(|| Error::damaged("the catalog has given its last version"))?;
+        Ok(self.state.last)
     }
 
     /// Publishes a row in place of the one that its key has. Gives its version.
     pub(crate) fn publish(&mut self, row: &Row) -> Result<i64> {
         let version = self.next_version()?;
-        self.take_out(&row.key, version).map_err(sql_error)?;
-        self.put_in(row, version).map_err(sql_error)?;
-        Ok(version)
-    }
-
-    fn put_in(&mut self, row: &Row, version: i64) -> rusqlite::Result<()> {
+        self.take_out(&row.key, version)?;
         let sql = "INSERT INTO entries VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, \
-                   ?17, ?18)";
-        row.insert(&mut *self.sql.prepare_cached(sql)?, version)?;
-        self.count_in(row.stored_bytes.cast_signed());
-        Ok(())
+                   ?17)";
+        let mut insert = self.sql.prepare_cached(sql).map_err(sql_error)?;
+        row.insert(&mut insert, version).map_err(sql_error)?;
+        self.count_in(hash(row.key.canonical()), version, row.stored_bytes.cast_signed())?;
+        Ok(version)
     }
 
     /// By how much the directory would be over a limit. What this very transaction replaces does not count: it is gone
@@ -202,54 +194,51 @@ impl<'a> Transaction<'a> {
     /// Removes a key. Tells whether it was there.
     pub(crate) fn remove(&mut self, key: &Key) -> Result<bool> {
         let since = self.next_version()?;
-        let removed = self.take_out(key, since).map_err(sql_error)?;
-        if removed == 0 {
-            super::confirm_absence(self.sql, key)?;
-            self.sequence -= 1;
-            return Ok(false);
+        let was_there = self.take_out(key, since)?;
+        if !was_there {
+            self.state.last -= 1;
         }
-        let mut next =
-            self.sql.prepare_cached("UPDATE sqlite_sequence SET seq = ?1 WHERE name = 'entries'").map_err(sql_error)?;
-        next.execute([since]).map_err(sql_error)?;
-        Ok(true)
+        Ok(was_there)
     }
 
     /// Takes a key's row out of the table. It is kept aside, together with its file, if a power cut could bring it back
     /// or make it needed again: because a value that comes in its place is not on the medium yet.
-    fn take_out(&mut self, key: &Key, since: i64) -> rusqlite::Result<usize> {
-        let select = "SELECT version, stored_bytes, file FROM entries WHERE hash = ?1 AND key = ?2";
-        let mut select = self.sql.prepare_cached(select)?;
-        let rows = select.query_map(params![hash(key.canonical()), key.canonical()], |row| {
-            Ok((row.get(0)?, row.get(1)?, row.get(2)?))
-        })?;
-        let rows = rows.collect::<rusqlite::Result<Vec<(i64, i64, Option<String>)>>>()?;
-        let count = rows.len();
-        for (version, stored_bytes, file) in rows {
-            let was_synced = self.durable && version <= self.state.synced;
-            if self.durable && (file.is_some() || was_synced) {
-                let retire = "INSERT INTO retired SELECT *, ?2 FROM entries WHERE version = ?1";
-                self.sql.prepare_cached(retire)?.execute([version, since])?;
-            }
-            match (was_synced, file) {
-                (true, Some(_)) => self.state.waiting = self.state.waiting.saturating_add(stored_bytes),
-                (false, Some(file)) => self.garbage.push((version, Some(file))),
-                (_, None) => {}
-            }
-            self.delete(version, stored_bytes)?;
+    fn take_out(&mut self, key: &Key, since: i64) -> Result<bool> {
+        let Some(version) = self.version(key)? else { return Ok(false) };
+        let select = "SELECT stored_bytes, file FROM entries WHERE version = ?1";
+        let mut select = self.sql.prepare_cached(select).map_err(sql_error)?;
+        let old = select.query_row([version], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, Option<String>>(1)?)));
+        let (stored_bytes, file) = old.map_err(sql_error)?;
+        let was_synced = self.durable && version <= self.state.synced;
+        if self.durable && (file.is_some() || was_synced) {
+            let retire = "INSERT INTO retired SELECT *, ?2 FROM entries WHERE version = ?1";
+            let mut retire = self.sql.prepare_cached(retire).map_err(sql_error)?;
+            retire.execute([version, since]).map_err(sql_error)?;
         }
-        Ok(count)
+        match (was_synced, file) {
+            (true, Some(_)) => self.state.waiting = self.state.waiting.saturating_add(stored_bytes),
+            (false, Some(file)) => self.garbage.push((version, Some(file))),
+            (_, None) => {}
+        }
+        self.delete(hash(key.canonical()), version, stored_bytes)?;
+        Ok(true)
     }
 
-    fn delete(&mut self, version: i64, stored_bytes: i64) -> rusqlite::Result<()> {
-        self.sql.prepare_cached("DELETE FROM entries WHERE version = ?1")?.execute([version])?;
+    fn delete(&mut self, hash: i64, version: i64, stored_bytes: i64) -> Result<()> {
+        let mut delete = self.sql.prepare_cached("DELETE FROM entries WHERE version = ?1").map_err(sql_error)?;
+        delete.execute([version]).map_err(sql_error)?;
+        self.buckets.remove(self.sql, self.state.buckets, short(hash), version)?;
         self.state.live = self.state.live.saturating_sub(1);
         self.state.stored = self.state.stored.saturating_sub(stored_bytes);
         Ok(())
     }
 
-    fn count_in(&mut self, stored_bytes: i64) {
+    fn count_in(&mut self, hash: i64, version: i64, stored_bytes: i64) -> Result<()> {
         self.state.live = self.state.live.saturating_add(1);
         self.state.stored = self.state.stored.saturating_add(stored_bytes);
+        self.buckets.add(self.sql, self.state.buckets, short(hash), version)?;
+        self.state.buckets = self.buckets.grow(self.sql, self.state.buckets, self.state.live)?;
+        Ok(())
     }
 
     /// Removes the least recently used values until `bytes` are free. Gives their keys' number.
@@ -259,19 +248,20 @@ impl<'a> Transaction<'a> {
         let mut freed = 0;
         let mut evicted = 0;
         while freed < bytes {
-            let sql = "SELECT version, stored_bytes, file FROM entries ORDER BY used LIMIT ?1";
+            let sql = "SELECT hash, version, stored_bytes, file FROM entries ORDER BY used LIMIT ?1";
             let mut oldest = self.sql.prepare_cached(sql).map_err(sql_error)?;
-            let rows = oldest.query_map([EVICT_AT_A_TIME], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)));
-            let rows = rows.and_then(Iterator::collect::<rusqlite::Result<Vec<(i64, i64, Option<String>)>>>);
+            let rows =
+                oldest.query_map([EVICT_AT_A_TIME], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)));
+            let rows = rows.and_then(Iterator::collect::<rusqlite::Result<Vec<(i64, i64, i64, Option<String>)>>>);
             let rows = rows.map_err(sql_error)?;
             if rows.is_empty() {
                 break;
             }
-            for (version, stored_bytes, file) in rows {
+            for (hash, version, stored_bytes, file) in rows {
                 if freed >= bytes {
                     break;
                 }
-                self.delete(version, stored_bytes).map_err(sql_error)?;
+                self.delete(hash, version, stored_bytes)?;
                 self.garbage.push((version, file));
                 freed += stored_bytes.max(0).cast_unsigned();
                 evicted += 1;
@@ -285,7 +275,7 @@ impl<'a> Transaction<'a> {
         let mut touch =
             self.sql.prepare_cached("UPDATE entries SET used = ?2 WHERE version = ?1").map_err(sql_error)?;
         for version in versions {
-            touch.execute([*version, self.sequence]).map_err(sql_error)?;
+            touch.execute([*version, self.state.last]).map_err(sql_error)?;
         }
         Ok(())
     }
@@ -315,7 +305,7 @@ impl<'a> Transaction<'a> {
     /// All files are on the medium, so nothing that they replaced is needed any more. The transaction has to be a full
     /// one.
     pub(crate) fn mark_synced(&mut self) -> Result<()> {
-        self.state.synced = self.sequence;
+        self.state.synced = self.state.last;
         self.state.waiting = 0;
         self.sql.execute("DELETE FROM doubtful", []).map_err(sql_error)?;
         self.collect()
@@ -342,32 +332,31 @@ impl<'a> Transaction<'a> {
     /// Takes out a row whose value is lost. The one that it replaced takes its place again, if that was on the medium.
     /// Tells whether there is one.
     pub(crate) fn withdraw(&mut self, row: &Row) -> Result<bool> {
-        let stored_bytes = row.stored_bytes.cast_signed();
-        self.delete(row.version, stored_bytes).map_err(sql_error)?;
+        let key = row.key.canonical();
+        self.delete(hash(key), row.version, row.stored_bytes.cast_signed())?;
         // What was replaced or removed before the last sync is garbage.
         let select = "SELECT version, stored_bytes, file FROM retired WHERE hash = ?1 AND key = ?2 AND version <= ?3 \
                       AND since > ?3 ORDER BY version DESC LIMIT 1";
         let mut select = self.sql.prepare_cached(select).map_err(sql_error)?;
-        let key = row.key.canonical();
         let old = select.query_row(params![hash(key), key, self.state.synced], |row| {
             Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get::<_, Option<String>>(2)?))
         });
         let Some((version, stored_bytes, file)) = old.optional().map_err(sql_error)? else { return Ok(false) };
-        let restore = "INSERT INTO entries SELECT version, hash, mirror, key, kind, type, format, bytes, stored_bytes, payload, \
+        let restore = "INSERT INTO entries SELECT version, hash, key, kind, type, format, bytes, stored_bytes, payload, \
                        label_at, checksums, created_ns, seal, used, about, file, inline FROM retired WHERE version = ?1";
         self.sql.execute(restore, [version]).map_err(sql_error)?;
         self.sql.execute("DELETE FROM retired WHERE version = ?1", [version]).map_err(sql_error)?;
-        self.count_in(stored_bytes);
+        self.count_in(hash(key), version, stored_bytes)?;
         self.state.waiting = self.state.waiting.saturating_sub(if file.is_some() { stored_bytes } else { 0 });
         Ok(true)
     }
 
     /// Takes out a damaged row, if it is still there.
     pub(crate) fn discard(&mut self, version: i64) -> Result<bool> {
-        let sql = "SELECT stored_bytes FROM entries WHERE version = ?1";
-        let stored_bytes = self.sql.query_row(sql, [version], |row| row.get(0)).optional().map_err(sql_error)?;
-        let Some(stored_bytes) = stored_bytes else { return Ok(false) };
-        self.delete(version, stored_bytes).map_err(sql_error)?;
+        let sql = "SELECT hash, stored_bytes FROM entries WHERE version = ?1";
+        let found = self.sql.query_row(sql, [version], |row| Ok((row.get(0)?, row.get(1)?))).optional();
+        let Some((hash, stored_bytes)) = found.map_err(sql_error)? else { return Ok(false) };
+        self.delete(hash, version, stored_bytes)?;
         Ok(true)
     }
 
@@ -384,8 +373,9 @@ impl<'a> Transaction<'a> {
         &self.state.boot
     }
 
-    pub(crate) fn version(&self, key: &Key) -> Result<Option<i64>> {
-        super::version(self.sql, key)
+    pub(crate) fn version(&mut self, key: &Key) -> Result<Option<i64>> {
+        let versions = self.buckets.find(self.sql, self.state.buckets, short(hash(key.canonical())))?;
+        super::choose(self.sql, key, versions)
     }
 
     /// Writes something, whatever it is: the log then goes on over what a transaction that failed left in it.

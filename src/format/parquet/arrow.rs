@@ -182,15 +182,15 @@ impl Batches {
     }
 }
 
-/// Reads what is selected: the schema, and at least one batch.
-pub(crate) fn decode(input: &mut Decoder, selection: &Selection) -> Result<(SchemaRef, Vec<RecordBatch>)> {
+/// Reads what is selected: at least one batch.
+pub(crate) fn decode(input: &mut Decoder, selection: &Selection) -> Result<Vec<RecordBatch>> {
     let reader = batches(input, selection)?;
     let schema = reader.schema.clone();
     let mut batches = reader.collect::<Result<Vec<_>>>()?;
     if batches.is_empty() {
-        batches.push(RecordBatch::new_empty(schema.clone()));
+        batches.push(RecordBatch::new_empty(schema));
     }
-    Ok((schema, batches))
+    Ok(batches)
 }
 
 /// Reads what is selected, batch by batch.
