@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::chest::Chest;
 use crate::disk::{Disk, DiskSettings, Limit, Os, Storage};
 use crate::error::Result;
-use crate::format::Compression;
+use crate::format::{Compression, FrameFormat};
 use crate::memory::{Budget, Coldest, Policy, Residents};
 use crate::store::Store;
 
@@ -58,6 +58,7 @@ pub struct Builder {
     policy: Box<dyn Policy>,
     compression: Compression,
     disk_speed: Option<Budget>,
+    frame_format: FrameFormat,
     inline_limit: usize,
     durability: Durability,
     max_disk: Option<(Budget, WhenFull)>,
@@ -72,6 +73,7 @@ impl Default for Builder {
             policy: Box::new(Coldest),
             compression: Compression::default(),
             disk_speed: None,
+            frame_format: FrameFormat::default(),
             inline_limit: INLINE_LIMIT,
             durability: Durability::default(),
             max_disk: None,
@@ -128,6 +130,24 @@ impl Builder {
     /// ```
     pub fn disk_speed(mut self, bytes: impl Into<Budget>) -> Self {
         self.disk_speed = Some(bytes.into());
+        self
+    }
+
+    /// Which files frames go into; by default Parquet. A chest reads both, whatever it writes.
+    ///
+    /// ```
+    /// # #[cfg(feature = "polars")] {
+    /// use icechest::{Chest, FrameFormat, polars::{df, frame::DataFrame}};
+    /// let chest = Chest::builder().frame_format(FrameFormat::Arrow).temporary()?;
+    /// chest.insert("flights", df!("to" => ["ATL", "JFK"], "delay" => [3, 45]).unwrap())?;
+    /// chest.flush()?;
+    /// assert_eq!(chest.info("flights")?.format.as_deref(), Some("arrow"));
+    /// assert_eq!(chest.get::<DataFrame>("flights")?.height(), 2);
+    /// # }
+    /// # Ok::<(), icechest::Error>(())
+    /// ```
+    pub fn frame_format(mut self, format: FrameFormat) -> Self {
+        self.frame_format = format;
         self
     }
 
@@ -237,7 +257,7 @@ impl Builder {
             None => None,
         };
         let disk_speed = self.disk_speed.as_ref().map(Budget::bytes_on_disk).transpose()?;
-        let Self { inline_limit, compression, private, .. } = *self;
-        Ok(DiskSettings { inline_limit, compression, disk_speed, limit, private })
+        let Self { inline_limit, compression, frame_format, private, .. } = *self;
+        Ok(DiskSettings { inline_limit, compression, disk_speed, frame_format, limit, private })
     }
 }

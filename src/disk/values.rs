@@ -94,8 +94,8 @@ impl Disk {
     /// The stream that a value is written to.
     pub(crate) fn begin(&self, key: &Key) -> Result<(Encoder, NewPlace)> {
         let (unique, temporary) = self.new_file().map_err(|error| error.with_key(key))?;
-        let super::DiskSettings { compression, disk_speed, .. } = self.settings;
-        let encoder = Encoder::new(self.storage.clone(), temporary.clone(), compression, disk_speed);
+        let super::DiskSettings { compression, disk_speed, frame_format, .. } = self.settings;
+        let encoder = Encoder::new(self.storage.clone(), temporary.clone(), compression, disk_speed, frame_format);
         Ok((encoder, NewPlace { key: key.clone(), unique, temporary }))
     }
 
@@ -185,9 +185,9 @@ impl Disk {
         }
         let mut own = self.catalog.own_commit();
         let published = self.commit(&rows, &mut own).map_err(|error| self.name_first(error, rows.first()));
-        #[cfg(any(feature = "lazy", feature = "ndarray"))]
+        #[cfg(any(feature = "arrow", feature = "ndarray", feature = "polars"))]
         if let Ok(versions) = &published {
-            let is_mapped = |row: &Row| row.file.is_some() && ["npy", "parquet"].contains(&row.format.as_str());
+            let is_mapped = |row: &Row| row.file.is_some() && ["arrow", "npy", "parquet"].contains(&row.format.as_str());
             let mapped = rows.iter().zip(versions).filter(|(row, _)| is_mapped(row));
             mapped.for_each(|(_, &version)| self.note_verified(version));
         }
@@ -200,18 +200,12 @@ impl Disk {
     /// Whether this process wrote this version, or verified all of it.
     #[cfg(any(feature = "lazy", feature = "ndarray"))]
     pub(crate) fn is_verified(&self, version: i64) -> bool {
-        self.verified.lock().unwrap_or_else(PoisonError::into_inner).contains(&version)
+        self.verified.contains(version)
     }
 
-    #[cfg(any(feature = "lazy", feature = "ndarray"))]
+    #[cfg(any(feature = "arrow", feature = "ndarray", feature = "polars"))]
     pub(crate) fn note_verified(&self, version: i64) {
-        /// More are forgotten, which costs another look at each.
-        const MANY: usize = 100_000;
-        let mut verified = self.verified.lock().unwrap_or_else(PoisonError::into_inner);
-        if verified.len() == MANY {
-            verified.clear();
-        }
-        verified.insert(version);
+        self.verified.insert(version);
     }
 
     /// Names one of the values that an error concerns, and its file.
@@ -317,7 +311,9 @@ impl Disk {
     pub(crate) fn read(&self, row: Row) -> Result<Decoder> {
         let about = row.about.as_deref().and_then(|text| serde_json::from_str(text).ok());
         let (format, stored_name, size) = (row.format.clone(), row.stored_name.clone(), row.bytes);
-        Ok(Decoder::new(self.payload(row)?, format, stored_name, about, size))
+        let version = row.version;
+        let decoder = Decoder::new(self.payload(row)?, format, stored_name, about, size);
+        Ok(decoder.with_verified(self.verified.clone(), version))
     }
 
     /// The stored bytes of a row: those of an inline value are verified already, those of a file as they are read.

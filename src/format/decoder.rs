@@ -2,7 +2,10 @@
 
 #[cfg(feature = "ndarray")]
 use std::fs::File;
+use std::collections::HashSet;
 use std::io::{self, Read, Seek, SeekFrom};
+#[cfg(any(feature = "arrow", feature = "polars"))]
+use std::ops::Range;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::thread;
 
@@ -243,7 +246,7 @@ impl Payload {
     }
 }
 
-#[cfg(any(feature = "lazy", feature = "ndarray"))]
+#[cfg(any(feature = "arrow", feature = "ndarray", feature = "polars"))]
 impl Payload {
     /// Maps the file, the label with it, if it is one of the system; only if the payload is in one piece, where that
     /// matters.
@@ -344,6 +347,30 @@ pub struct Decoder {
     size: u64,
     /// Rows that were appended.
     parts: Vec<Decoder>,
+    /// Where it is noted that all of this version was verified.
+    #[cfg_attr(not(any(feature = "arrow", feature = "polars")), expect(dead_code, reason = "frames alone ask"))]
+    verified: Option<(Verified, i64)>,
+}
+
+/// Versions that can be mapped and that this process wrote, or verified as a whole.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Verified(Arc<Mutex<HashSet<i64>>>);
+
+#[cfg(any(feature = "arrow", feature = "ndarray", feature = "polars"))]
+impl Verified {
+    pub(crate) fn contains(&self, version: i64) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).contains(&version)
+    }
+
+    pub(crate) fn insert(&self, version: i64) {
+        /// More are forgotten, which costs another look at each.
+        const MANY: usize = 100_000;
+        let mut verified = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if verified.len() == MANY {
+            verified.clear();
+        }
+        verified.insert(version);
+    }
 }
 
 impl Decoder {
@@ -354,7 +381,35 @@ impl Decoder {
         about: Option<serde_json::Value>,
         size: u64,
     ) -> Self {
-        Self { payload: Arc::new(payload), position: 0, format, stored_name, about, size, parts: Vec::new() }
+        let (parts, verified) = (Vec::new(), None);
+        Self { payload: Arc::new(payload), position: 0, format, stored_name, about, size, parts, verified }
+    }
+
+    /// With the place where it is noted that all of this version was verified.
+    pub(crate) fn with_verified(self, verified: Verified, version: i64) -> Self {
+        Self { verified: Some((verified, version)), ..self }
+    }
+
+    /// Whether this process wrote this version, or verified all of it.
+    #[cfg(any(feature = "arrow", feature = "polars"))]
+    pub(crate) fn is_verified(&self) -> bool {
+        self.verified.as_ref().is_some_and(|(verified, version)| verified.contains(*version))
+    }
+
+    #[cfg(any(feature = "arrow", feature = "polars"))]
+    pub(crate) fn note_verified(&self) {
+        if let Some((verified, version)) = &self.verified {
+            verified.insert(*version);
+        }
+    }
+
+    /// Where in its file the label is.
+    #[cfg(any(feature = "arrow", feature = "polars"))]
+    pub(crate) fn label(&self) -> Option<Range<usize>> {
+        match self.payload.body {
+            Body::File { label_at, label_len, .. } => Some(label_at as usize..(label_at + label_len) as usize),
+            _ => None,
+        }
     }
 
     /// With the files of rows that were appended.
@@ -411,6 +466,12 @@ impl Decoder {
         self.payload.len()
     }
 
+    /// All files: this one, and those of rows that were appended.
+    #[cfg(feature = "lazy")]
+    pub(crate) fn files(&self) -> impl Iterator<Item = &Self> {
+        std::iter::once(self).chain(&self.parts)
+    }
+
     /// The files of rows that were appended: a value with such rows is read by those who know that.
     #[cfg(feature = "ndarray")]
     pub(crate) fn parts(&self) -> &[Self] {
@@ -453,7 +514,7 @@ impl Decoder {
     }
 
     /// As [`map`](Self::map), with the label anywhere.
-    #[cfg(feature = "lazy")]
+    #[cfg(any(feature = "arrow", feature = "polars"))]
     pub(crate) fn map_labelled(&self, is_verified: bool) -> io::Result<Option<Mmap>> {
         self.payload.map(false, is_verified)
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value as Json};
 use twox_hash::XxHash3_128;
 
-use super::{BLOCK, Compression};
+use super::{BLOCK, Compression, FrameFormat};
 use crate::disk::{Storage, StorageFile, retry, write_all_at};
 
 /// Files are written in pieces of this size, the size of a large page: the system keeps them in such pages then, which makes
@@ -43,6 +43,8 @@ pub struct Encoder {
     /// Bytes a second, if somebody said.
     #[cfg_attr(not(feature = "blosc"), expect(dead_code, reason = "compressed arrays alone ask"))]
     disk_speed: Option<u64>,
+    #[cfg_attr(not(any(feature = "arrow", feature = "polars")), expect(dead_code, reason = "frames alone ask"))]
+    frame_format: FrameFormat,
     file: Option<TemporaryFile>,
     head: Vec<u8>,
     block: Vec<u8>,
@@ -103,12 +105,14 @@ impl Encoder {
         temporary: PathBuf,
         compression: Compression,
         disk_speed: Option<u64>,
+        frame_format: FrameFormat,
     ) -> Self {
         Self {
             storage,
             temporary,
             compression,
             disk_speed,
+            frame_format,
             file: None,
             head: Vec::new(),
             block: Vec::new(),
@@ -132,6 +136,12 @@ impl Encoder {
         let dir = self.temporary.parent().filter(|_| len >= BLOCK);
         let measure = || dir.and_then(|dir| self.storage.read_speed(dir));
         self.disk_speed.or_else(measure).unwrap_or(USUAL) as f64
+    }
+
+    /// Which files the user wants frames in.
+    #[cfg(any(feature = "arrow", feature = "polars"))]
+    pub(crate) fn frame_format(&self) -> FrameFormat {
+        self.frame_format
     }
 
     /// Adds a fact about the value to the catalog, for listings: a shape, column names.

@@ -11,6 +11,8 @@ mod blosc;
 mod choice;
 mod decoder;
 mod encoder;
+#[cfg(any(feature = "arrow", feature = "polars"))]
+pub(crate) mod ipc;
 #[cfg(feature = "ndarray")]
 pub(crate) mod npy;
 #[cfg(any(feature = "arrow", feature = "polars"))]
@@ -25,7 +27,7 @@ use std::str::FromStr;
 pub use self::decoder::Decoder;
 #[cfg(feature = "blosc")]
 pub(crate) use self::decoder::{in_parallel, threads};
-pub(crate) use self::decoder::{Payload, ReadAt};
+pub(crate) use self::decoder::{Payload, ReadAt, Verified};
 pub use self::encoder::Encoder;
 pub(crate) use self::encoder::{Body, TemporaryFile, checksum};
 use crate::error::{Error, Result};
@@ -118,6 +120,20 @@ pub enum Compression {
     Never,
     /// Always, with the method that takes the least room (zstd where there is one).
     Small,
+}
+
+/// The files that frames are stored in.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum FrameFormat {
+    /// Parquet, compressed: small, and parts of it can be read alone.
+    #[default]
+    Parquet,
+    /// Arrow IPC, as in memory: several times larger, and mapped instead of read.
+    ///
+    /// What Arrow IPC cannot carry (integers of 128 bits; batches with dictionaries of their own) goes into Parquet, as
+    /// do frames that are written in pieces.
+    Arrow,
 }
 
 impl fmt::Display for Compression {

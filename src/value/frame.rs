@@ -26,12 +26,14 @@ use polars_parquet::read::FileMetadata;
 use polars_parquet::write::schema_to_metadata_key;
 use serde_json::json;
 
-use super::{Kind, Partial, Parts, Selection, Value, read_pieces};
+use super::{Kind, Partial, Parts, Selection, Value, exchange, read_pieces};
 #[cfg(feature = "lazy")]
 use crate::disk::About;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::parquet::{self, Part};
-use crate::format::{Compression, Decoder, Encoder, FRAME, Format, Payload, ROW_GROUP_BYTES, ReadAt, read_frame};
+use crate::format::{
+    Compression, Decoder, Encoder, FRAME, Format, FrameFormat, Payload, ROW_GROUP_BYTES, ReadAt, ipc, read_frame,
+};
 
 /// Rows of a group at most: a quarter of a million, as polars has them.
 pub(crate) const GROUP_ROWS: usize = 512 * 512;
@@ -75,6 +77,12 @@ impl Value for DataFrame {
 
     fn encode(&self, out: &mut Encoder) -> Result<Format> {
         describe(out, self.schema(), self.height());
+        if out.frame_format() == FrameFormat::Arrow
+            && let Ok((schema, batches)) = exchange::to_batches(self)
+            && ipc::carries(&schema, &batches)
+        {
+            return ipc::encode(&schema, &batches, Value::size(self), out);
+        }
         let codec = codec(out.compression());
         let row_bytes = Value::size(self) / self.height().max(1);
         let rows = (ROW_GROUP_BYTES / row_bytes.max(1)).clamp(1024, GROUP_ROWS);
@@ -138,6 +146,12 @@ impl Parts for DataFrame {
 
 /// Reads what is selected from one file.
 fn decode_piece(input: &mut Decoder, selection: &Selection) -> Result<DataFrame> {
+    if input.format() == ipc::NAME {
+        return read_frame(|| {
+            let (schema, batches) = ipc::decode(input, selection)?;
+            exchange::from_batches(&schema, &batches).map_err(cannot_read)
+        });
+    }
     let is_whole = selection.rows.is_none() && selection.columns.is_none();
     let payload = input.payload().clone();
     let bytes = if is_whole { input.read_to_vec()? } else { Vec::new() };

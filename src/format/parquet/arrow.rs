@@ -17,13 +17,13 @@ use parquet::file::properties::WriterProperties;
 use parquet::file::reader::{ChunkReader, Length};
 use serde_json::json;
 
-use super::super::{Compression, Decoder, Encoder, Format, Payload, ROW_GROUP_BYTES, ReadAt};
+use super::super::{Compression, Decoder, Encoder, FrameFormat, ipc, Format, Payload, ROW_GROUP_BYTES, ReadAt};
 use super::{Justified, check};
 use crate::error::{Error, ErrorKind, Result};
 use crate::value::Selection;
 
 /// Rows of a batch that is read.
-const BATCH_ROWS: u64 = 64 << 10;
+pub(crate) const BATCH_ROWS: u64 = 64 << 10;
 
 /// Rows of a frame in pieces that are written before its size is looked at.
 const PIECE_ROWS: usize = 8 << 10;
@@ -36,6 +36,9 @@ pub(crate) fn encode(schema: &SchemaRef, batches: &[RecordBatch], size: usize, o
     let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
     out.describe("rows", rows);
     out.describe("columns", described(schema));
+    if out.frame_format() == FrameFormat::Arrow && ipc::carries(schema, batches) {
+        return ipc::encode(schema, batches, size, out);
+    }
     let group = (ROW_GROUP_BYTES / (size / rows.max(1)).max(1)).clamp(1024, GROUP_ROWS);
     let properties = properties(out.compression(), group);
     let write = || {
@@ -184,6 +187,9 @@ impl Batches {
 
 /// Reads what is selected: at least one batch.
 pub(crate) fn decode(input: &mut Decoder, selection: &Selection) -> Result<Vec<RecordBatch>> {
+    if input.format() == ipc::NAME {
+        return Ok(ipc::decode(input, selection)?.1);
+    }
     let reader = batches(input, selection)?;
     let schema = reader.schema.clone();
     let mut batches = reader.collect::<Result<Vec<_>>>()?;
