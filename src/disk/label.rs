@@ -221,7 +221,9 @@ fn footer(file: &dyn StorageFile, len: u64) -> io::Result<u64> {
     // The length of what comes before it, then the magic.
     let footer = match &tail {
         [l0, l1, l2, l3, magic @ ..] if magic == ARROW => u64::from(u32::from_le_bytes([*l0, *l1, *l2, *l3])) + 10,
-        [_, _, l0, l1, l2, l3, magic @ ..] if magic == PARQUET => u64::from(u32::from_le_bytes([*l0, *l1, *l2, *l3])) + 8,
+        [_, _, l0, l1, l2, l3, magic @ ..] if magic == PARQUET => {
+            u64::from(u32::from_le_bytes([*l0, *l1, *l2, *l3])) + 8
+        }
         _ => return Ok(len),
     };
     Ok(len.checked_sub(footer).filter(|&at| at >= 4).unwrap_or(len))

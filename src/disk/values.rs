@@ -187,7 +187,8 @@ impl Disk {
         let published = self.commit(&rows, &mut own).map_err(|error| self.name_first(error, rows.first()));
         #[cfg(any(feature = "arrow", feature = "ndarray", feature = "polars"))]
         if let Ok(versions) = &published {
-            let is_mapped = |row: &Row| row.file.is_some() && ["arrow", "npy", "parquet"].contains(&row.format.as_str());
+            let is_mapped =
+                |row: &Row| row.file.is_some() && ["arrow", "npy", "parquet"].contains(&row.format.as_str());
             let mapped = rows.iter().zip(versions).filter(|(row, _)| is_mapped(row));
             mapped.for_each(|(_, &version)| self.note_verified(version));
         }

@@ -155,9 +155,13 @@ mod tests {
 
     use super::*;
 
-    fn chosen(wanted: Compression, trials: &[(Recipe, f64, Speed)], threads: usize, disk: Speed) -> Option<&'static str> {
-        let trials: Vec<_> =
-            trials.iter().map(|&(recipe, ratio, speed)| Trial { recipe, ratio, speed }).collect();
+    fn chosen(
+        wanted: Compression,
+        trials: &[(Recipe, f64, Speed)],
+        threads: usize,
+        disk: Speed,
+    ) -> Option<&'static str> {
+        let trials: Vec<_> = trials.iter().map(|&(recipe, ratio, speed)| Trial { recipe, ratio, speed }).collect();
         decide(wanted, &trials, threads, || disk).recipe.map(|recipe| recipe.name)
     }
 

@@ -1,8 +1,8 @@
 //! The stream that a value is read from: no byte leaves it before its block passed the check.
 
+use std::collections::HashSet;
 #[cfg(feature = "ndarray")]
 use std::fs::File;
-use std::collections::HashSet;
 use std::io::{self, Read, Seek, SeekFrom};
 #[cfg(any(feature = "arrow", feature = "polars"))]
 use std::ops::Range;
@@ -103,6 +103,19 @@ pub(crate) fn threads(len: usize) -> usize {
 impl ReadAt for Vec<u8> {
     fn len(&self) -> u64 {
         self.len() as u64
+    }
+
+    fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
+        let bytes = usize::try_from(offset).ok().and_then(|start| self.get(start..start.checked_add(buf.len())?));
+        buf.copy_from_slice(bytes.ok_or(io::ErrorKind::UnexpectedEof)?);
+        Ok(())
+    }
+}
+
+#[cfg(feature = "polars")]
+impl ReadAt for bytes::Bytes {
+    fn len(&self) -> u64 {
+        <[u8]>::len(self) as u64
     }
 
     fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {

@@ -1,6 +1,7 @@
 //! Frames of polars as record batches of Arrow, and back, without a copy: through the C data interface that both have.
 
 use std::mem::transmute;
+use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 
 use arrow_array::ffi::{FFI_ArrowArray, from_ffi_and_data_type, to_ffi};
@@ -14,17 +15,31 @@ use polars_core::frame::column::Column;
 use polars_core::prelude::{CompatLevel, PolarsError, PolarsResult};
 use polars_core::series::Series;
 
-/// The frame in batches, one a chunk.
-///
-/// # Errors
-/// That of Arrow, when it lacks a type.
-pub(super) fn to_batches(frame: &DataFrame) -> Result<(SchemaRef, Vec<RecordBatch>), ArrowError> {
+use crate::format::ipc;
+
+/// The frame in batches, if it comes back from an Arrow file as it is: one that the libraries carry, and panic at neither.
+pub(super) fn carried(frame: &DataFrame) -> Option<(SchemaRef, Vec<RecordBatch>)> {
+    let carry = || {
+        let (schema, batches) = to_batches(frame).ok()?;
+        let back = from_batches(&schema, &batches).ok()?;
+        let is_same = back.schema() == frame.schema() && back.height() == frame.height();
+        (is_same && ipc::carries(&schema, &batches)).then_some((schema, batches))
+    };
+    panic::catch_unwind(AssertUnwindSafe(carry)).ok().flatten()
+}
+
+/// One batch a chunk.
+fn to_batches(frame: &DataFrame) -> Result<(SchemaRef, Vec<RecordBatch>), ArrowError> {
     let dtypes = || frame.schema().iter().map(|(_, dtype)| dtype.clone());
     let mut frame = frame.clone();
     // A file has one dictionary a column.
-    if dtypes().any(|dtype| dtype.contains_categoricals()) { frame.rechunk_mut_par() } else { frame.align_chunks_par() };
-    // Text inside of lists is no view there: batches are cut, and such views would show all of it in each piece.
-    let level = if dtypes().any(|dtype| dtype.is_nested()) { CompatLevel::oldest() } else { CompatLevel::newest() };
+    if dtypes().any(|dtype| dtype.contains_categoricals()) {
+        frame.rechunk_mut_par()
+    } else {
+        frame.align_chunks_par()
+    };
+    // Text and no views of it: that takes less room, is validated faster than views and has no part of a cut batch's rest.
+    let level = CompatLevel::oldest();
     let fields = frame.schema().iter().map(|(name, dtype)| to_field(&dtype.to_arrow_field(name.clone(), level)));
     let schema = Arc::new(Schema::new(fields.collect::<Result<Vec<_>, _>>()?));
     let mut batches = Vec::new();

@@ -231,7 +231,10 @@ fn what_compresses_is_b2nd_and_what_does_not_is_npy() {
     assert!(chest.file("noise").unwrap().unwrap().extension().unwrap() == "npy");
     assert_eq!(info("small").file, None);
     let about = info("noise").about;
-    assert_eq!((&about["dtype"], &about["order"], &about["shape"]), (&"<f8".into(), &"C".into(), &vec![500, 400].into()));
+    assert_eq!(
+        (&about["dtype"], &about["order"], &about["shape"]),
+        (&"<f8".into(), &"C".into(), &vec![500, 400].into())
+    );
     // What was done, and why.
     assert_eq!((&about["compression"], &about["why"]), (&"none".into(), &"a sample shrinks only to 100.0 %".into()));
     let about = info("smooth").about;

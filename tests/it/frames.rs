@@ -21,11 +21,7 @@ where
     answers
 }
 
-fn kept_each_in<V>(
-    format: FrameFormat,
-    values: &[V],
-    same: fn(&V, &V) -> Result<(), String>,
-) -> Vec<Result<(), String>>
+fn kept_each_in<V>(format: FrameFormat, values: &[V], same: fn(&V, &V) -> Result<(), String>) -> Vec<Result<(), String>>
 where
     V: Value + Clone + Debug,
 {

@@ -84,7 +84,8 @@ fn footer(source: &Source) -> io::Result<(usize, &[u8])> {
     let (front, tail) = file.split_at_checked(file.len().wrapping_sub(TAIL)).ok_or_else(no_arrow)?;
     let (len, magic) = tail.split_first_chunk::<4>().ok_or_else(no_arrow)?;
     let len = usize::try_from(i32::from_le_bytes(*len)).map_err(|_| no_arrow())?;
-    let start = front.len().checked_sub(len).filter(|_| magic == MAGIC && file.starts_with(MAGIC)).ok_or_else(no_arrow)?;
+    let start =
+        front.len().checked_sub(len).filter(|_| magic == MAGIC && file.starts_with(MAGIC)).ok_or_else(no_arrow)?;
     // Batches come before the label, and the footer behind it.
     let end = if source.label.is_empty() { start } else { source.label.start };
     if end > start {

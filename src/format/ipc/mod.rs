@@ -39,7 +39,8 @@ fn writer<W: Write>(out: W, schema: &SchemaRef) -> std::result::Result<FileWrite
 /// Whether these batches come back from IPC as they are: a row is written and read as a trial. Batches with dictionaries
 /// of their own do not, for a file has one dictionary a column.
 pub(crate) fn carries(schema: &SchemaRef, batches: &[RecordBatch]) -> bool {
-    let has_dictionary = schema.flattened_fields().iter().any(|field| matches!(field.data_type(), DataType::Dictionary(..)));
+    let has_dictionary =
+        schema.flattened_fields().iter().any(|field| matches!(field.data_type(), DataType::Dictionary(..)));
     if has_dictionary && batches.len() > 1 {
         return false;
     }
