@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::chest::Chest;
 use crate::disk::{Disk, DiskSettings, Limit, Os, Storage};
 use crate::error::Result;
-use crate::format::Compression;
+use crate::format::{Compression, FrameFormat};
 use crate::memory::{Adaptive, Budget, Policy, Reading, Recorder, Residents};
 use crate::store::Store;
 
@@ -58,6 +58,8 @@ pub struct Builder {
     policy: Box<dyn Policy>,
     trace: Option<PathBuf>,
     compression: Compression,
+    disk_speed: Option<Budget>,
+    frame_format: FrameFormat,
     inline_limit: usize,
     durability: Durability,
     max_disk: Option<(Budget, WhenFull)>,
@@ -73,6 +75,8 @@ impl Default for Builder {
             policy: Box::new(Adaptive::default()),
             trace: None,
             compression: Compression::default(),
+            disk_speed: None,
+            frame_format: FrameFormat::default(),
             inline_limit: INLINE_LIMIT,
             durability: Durability::default(),
             max_disk: None,
@@ -120,9 +124,57 @@ impl Builder {
         self
     }
 
-    /// When values are compressed on their way to disk; by default where a sample shows that it pays.
+    /// When values are compressed on their way to disk; by default where a sample shows that it pays. What was done with
+    /// an array, and why, is in [`Info::about`](crate::Info::about).
+    ///
+    /// ```
+    /// use icechest::{Chest, Compression};
+    /// # #[cfg(feature = "blosc")] {
+    /// let chest = Chest::builder().compression(Compression::Fast).temporary()?;
+    /// chest.insert("steps", ndarray::Array1::from_iter((0..100_000).map(f64::from)))?;
+    /// chest.flush()?;
+    /// let about = chest.info("steps")?.about;
+    /// assert_eq!(about["compression"], "lz4+shuffle");
+    /// assert!(about["why"].as_str().unwrap().starts_with("as asked"));
+    /// # }
+    /// # Ok::<(), icechest::Error>(())
+    /// ```
     pub fn compression(mut self, compression: Compression) -> Self {
         self.compression = compression;
+        self
+    }
+
+    /// The bytes that the disk reads in a second, as a number or a text such as `"200MB"`: the slower it is, the more
+    /// compression pays. By default it is measured, once in a process, when an array of 1 MiB or more is written: with a
+    /// file of 8 MiB that no name leads to. Where the system keeps the file in memory (`tmpfs`) the disk seems
+    /// as fast as that; where it cannot be measured it is taken for one of 500 MB.
+    ///
+    /// ```
+    /// use icechest::Chest;
+    /// let chest = Chest::builder().disk_speed("200MB").temporary()?;
+    /// assert!(Chest::builder().disk_speed("fast").temporary().is_err());
+    /// # Ok::<(), icechest::Error>(())
+    /// ```
+    pub fn disk_speed(mut self, bytes: impl Into<Budget>) -> Self {
+        self.disk_speed = Some(bytes.into());
+        self
+    }
+
+    /// Which files frames go into; by default Parquet. A chest reads both, whatever it writes.
+    ///
+    /// ```
+    /// # #[cfg(feature = "polars")] {
+    /// use icechest::{Chest, FrameFormat, polars::{df, frame::DataFrame}};
+    /// let chest = Chest::builder().frame_format(FrameFormat::Arrow).temporary()?;
+    /// chest.insert("flights", df!("to" => ["ATL", "JFK"], "delay" => [3, 45]).unwrap())?;
+    /// chest.flush()?;
+    /// assert_eq!(chest.info("flights")?.format.as_deref(), Some("arrow"));
+    /// assert_eq!(chest.get::<DataFrame>("flights")?.height(), 2);
+    /// # }
+    /// # Ok::<(), icechest::Error>(())
+    /// ```
+    pub fn frame_format(mut self, format: FrameFormat) -> Self {
+        self.frame_format = format;
         self
     }
 
@@ -262,7 +314,8 @@ impl Builder {
             }
             None => None,
         };
-        let Self { inline_limit, compression, private, .. } = *self;
-        Ok(DiskSettings { inline_limit, compression, limit, private })
+        let disk_speed = self.disk_speed.as_ref().map(Budget::bytes_on_disk).transpose()?;
+        let Self { inline_limit, compression, frame_format, private, .. } = *self;
+        Ok(DiskSettings { inline_limit, compression, disk_speed, frame_format, limit, private })
     }
 }

@@ -16,7 +16,7 @@ use polars_plan::dsl::{DslBuilder, ScanSources, UnifiedScanArgs};
 use crate::chest::{Chest, not_found};
 use crate::disk::About;
 use crate::error::{Error, Result};
-use crate::format::{Decoder, FRAME, ROW_GROUP_BYTES, parquet};
+use crate::format::{Decoder, FRAME, ROW_GROUP_BYTES, ipc, parquet};
 use crate::key::Key;
 use crate::value::{Kind, Selection, Value, frame, read_pieces};
 use crate::writer::Target;
@@ -86,6 +86,10 @@ fn scan(input: &mut Decoder, is_verified: bool) -> Result<LazyFrame> {
         return Ok(frame.lazy());
     }
     let everything = Selection::default();
+    if input.files().any(|file| file.format() == ipc::NAME) {
+        // Its columns are mapped as they are.
+        return Ok(DataFrame::decode(input)?.lazy());
+    }
     let files = read_pieces(input, &everything, |input, _| {
         parquet::check(&**input.payload(), input.size(), &everything)?;
         let map = input.map_labelled(is_verified).map_err(|error| Error::io("cannot map the frame's file", error))?;

@@ -97,7 +97,7 @@ pub use disk::check::Check;
 pub use disk::report::{Damage, Progress, Report};
 pub use entry::Entry;
 pub use error::{Error, ErrorKind, Result};
-pub use format::{Compression, Decoder, Encoder, Format};
+pub use format::{Compression, Decoder, Encoder, Format, FrameFormat};
 pub use icechest_macros::Plain;
 pub use info::{Info, Stats};
 pub use key::{Digest, Key};

@@ -16,7 +16,7 @@ use crate::chest::{Chest, not_found};
 use crate::error::Result;
 use crate::format::Decoder;
 #[cfg(feature = "arrow")]
-use crate::format::{parquet::arrow as parquet, read_frame};
+use crate::format::{ipc, read_frame};
 use crate::key::Key;
 #[cfg(feature = "arrow")]
 use crate::value::read_pieces;
@@ -148,7 +148,7 @@ impl Select<'_> {
 #[cfg(feature = "arrow")]
 pub struct Batches {
     /// Of each file that has some.
-    pieces: VecDeque<parquet::Batches>,
+    pieces: VecDeque<ipc::Batches>,
     schema: SchemaRef,
     key: Key,
 }
@@ -165,10 +165,10 @@ impl Select<'_> {
         let Self { chest, key, selection } = self;
         let opened = chest.store()?.open_published::<Vec<RecordBatch>>(&key)?.ok_or_else(|| not_found(&key))?;
         let pieces = opened.read(|input| {
-            read_pieces(input, &selection, |input, selection| read_frame(|| parquet::batches(input, selection)))
+            read_pieces(input, &selection, |input, selection| read_frame(|| ipc::Batches::read(input, selection)))
         })?;
         // There is one at least.
-        let schema = pieces.first().map_or_else(|| Schema::empty().into(), |piece| piece.schema.clone());
+        let schema = pieces.first().map_or_else(|| Schema::empty().into(), |piece| piece.schema().clone());
         Ok(Batches { pieces: pieces.into(), schema, key })
     }
 }

@@ -10,7 +10,7 @@ use super::catalog::Row;
 use super::report::{Progress, Report, relative};
 use super::{CATALOG, Disk, DiskSettings, FOLDERS, LOCKS, MANIFEST, Os, Storage, TMP, VALUES, label, rebuild, session};
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::{Compression, checksum};
+use crate::format::{Compression, FrameFormat, checksum};
 
 /// A check of a chest's directory, made by [`Chest::check`](crate::Chest::check).
 ///
@@ -219,7 +219,9 @@ fn is_chest(root: &Path) -> bool {
 
 /// Opens a directory as it is: what dead processes left stays, to be told.
 fn open(root: &Path) -> Result<Disk> {
-    let settings = DiskSettings { inline_limit: 0, compression: Compression::default(), limit: None, private: true };
+    let (compression, frame_format) = (Compression::default(), FrameFormat::default());
+    let settings =
+        DiskSettings { inline_limit: 0, compression, disk_speed: None, frame_format, limit: None, private: true };
     Disk::open_as_it_is(root.to_owned(), settings, Arc::new(Os { private: true }))
 }
 

@@ -1,8 +1,8 @@
 //! The label: what a value file says of itself, so that the catalog can be made again from the files alone.
 //!
 //! It is a block of bytes that every reader of the format steps over: behind the data of an array, in a skippable frame
-//! behind compressed ones, as white space behind a JSON text, and before the footer of a Parquet file, which is found
-//! from the end. The rest of the file is the payload.
+//! behind compressed ones, as white space behind a JSON text, and before the footer of a Parquet or Arrow file, which is
+//! found from the end. The rest of the file is the payload.
 //!
 //! ```text
 //! JSON (UTF-8) · XXH3-128 of the JSON, 16 bytes · length of the JSON, u32 little endian · "ICECHEST"
@@ -21,6 +21,7 @@ use crate::key::Key;
 
 const MAGIC: &[u8; 8] = b"ICECHEST";
 const PARQUET: &[u8; 4] = b"PAR1";
+const ARROW: &[u8; 6] = b"ARROW1";
 const SKIPPABLE: u32 = 0x184d_2a50;
 
 /// A longer JSON is none of ours: half of it is checksums, so this is enough for a value of a tebibyte.
@@ -91,6 +92,10 @@ pub(super) fn write(file: &dyn StorageFile, row: &mut Row, place: Option<&Place>
         json["part"] = json!({ "of": of, "start": start });
     }
     let mut label = json.to_string().into_bytes();
+    if row.format == "arrow" {
+        // White space at the end, so that what follows the label stays aligned.
+        label.resize((label.len() + TAIL as usize).next_multiple_of(8) - TAIL as usize, b' ');
+    }
     let len = u32::try_from(label.len())
         .ok()
         .filter(|&len| u64::from(len) <= LONGEST)
@@ -210,26 +215,30 @@ fn find(file: &dyn StorageFile, len: u64) -> io::Result<Option<(Vec<u8>, Disguis
     Ok(None)
 }
 
-/// Where in a payload of `len` bytes a label goes: before the footer of a Parquet file, else at the end.
+/// Where in a payload of `len` bytes a label goes: before the footer of a Parquet or Arrow file, else at the end.
 fn find_place(file: &dyn StorageFile, len: u64) -> io::Result<u64> {
-    let mut head = [0; 4];
+    let mut head = [0; 6];
     if len < 12 {
         return Ok(len);
     }
     read_exact_at(file, &mut head, 0)?;
-    if head == *PARQUET { footer(file, len) } else { Ok(len) }
+    if head.starts_with(PARQUET) || head == *ARROW { footer(file, len) } else { Ok(len) }
 }
 
-/// Where the footer of a Parquet file of `len` bytes begins; of any other file, the end.
+/// Where the footer of a Parquet or Arrow file of `len` bytes begins; of any other file, the end.
 fn footer(file: &dyn StorageFile, len: u64) -> io::Result<u64> {
-    let mut tail = [0; 8];
+    let mut tail = [0; 10];
     if len < 12 {
         return Ok(len);
     }
-    read_exact_at(file, &mut tail, len - 8)?;
-    if tail[4..] != *PARQUET {
-        return Ok(len);
-    }
-    let footer = u64::from(u32::from_le_bytes([tail[0], tail[1], tail[2], tail[3]])) + 8;
+    read_exact_at(file, &mut tail, len - 10)?;
+    // The length of what comes before it, then the magic.
+    let footer = match &tail {
+        [l0, l1, l2, l3, magic @ ..] if magic == ARROW => u64::from(u32::from_le_bytes([*l0, *l1, *l2, *l3])) + 10,
+        [_, _, l0, l1, l2, l3, magic @ ..] if magic == PARQUET => {
+            u64::from(u32::from_le_bytes([*l0, *l1, *l2, *l3])) + 8
+        }
+        _ => return Ok(len),
+    };
     Ok(len.checked_sub(footer).filter(|&at| at >= 4).unwrap_or(len))
 }

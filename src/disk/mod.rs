@@ -12,6 +12,8 @@ mod parts;
 mod rebuild;
 pub(crate) mod report;
 mod session;
+#[cfg(all(feature = "blosc", target_os = "linux"))]
+mod speed;
 mod storage;
 mod sync;
 mod temporary;
@@ -40,7 +42,7 @@ pub(crate) use self::values::NewPlace;
 #[cfg(any(feature = "arrow", feature = "ndarray", feature = "polars"))]
 pub(crate) use self::values::{About, Old};
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::Compression;
+use crate::format::{Compression, FrameFormat, Verified};
 
 /// The version of the directory's format, told in `docs/format.md`.
 pub(crate) const FORMAT_VERSION: i64 = 1;
@@ -67,8 +69,7 @@ pub(crate) struct Disk {
     /// Versions that were read, for the order of eviction.
     used: Mutex<Vec<i64>>,
     /// Versions that can be mapped and that this process wrote, or verified as a whole.
-    #[cfg(any(feature = "lazy", feature = "ndarray"))]
-    verified: Mutex<HashSet<i64>>,
+    verified: Verified,
     /// When the last value was written: the next one is later, whatever the clock says.
     last_ns: AtomicI64,
     /// Whether a sync of the catalog failed.
@@ -87,6 +88,9 @@ pub(crate) struct Disk {
 pub(crate) struct DiskSettings {
     pub(crate) inline_limit: usize,
     pub(crate) compression: Compression,
+    /// Bytes a second that the disk reads, if the user knows.
+    pub(crate) disk_speed: Option<u64>,
+    pub(crate) frame_format: FrameFormat,
     pub(crate) limit: Option<Limit>,
     /// Whether new files are for their owner alone.
     pub(crate) private: bool,
@@ -152,8 +156,7 @@ impl Disk {
             settings,
             garbage: Mutex::default(),
             used: Mutex::default(),
-            #[cfg(any(feature = "lazy", feature = "ndarray"))]
-            verified: Mutex::default(),
+            verified: Verified::default(),
             last_ns: AtomicI64::new(last_ns),
             is_catalog_doubtful: AtomicBool::new(false),
             syncing: Mutex::default(),

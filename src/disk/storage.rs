@@ -27,6 +27,11 @@ pub(crate) trait Storage: fmt::Debug + Send + Sync {
     fn free(&self, _dir: &Path) -> u64 {
         u64::MAX
     }
+    /// Bytes a second that the disk reads, as far as that can be told.
+    #[cfg(feature = "blosc")]
+    fn read_speed(&self, _dir: &Path) -> Option<u64> {
+        None
+    }
 }
 
 /// An open file.
@@ -147,6 +152,11 @@ impl Storage for Os {
             Ok(disk) if disk.f_blocks > 0 => disk.f_bavail.saturating_mul(disk.f_frsize),
             _ => u64::MAX,
         }
+    }
+
+    #[cfg(all(feature = "blosc", target_os = "linux"))]
+    fn read_speed(&self, dir: &Path) -> Option<u64> {
+        super::speed::read_speed(dir)
     }
 }
 

@@ -133,7 +133,8 @@ impl Disk {
     /// The stream that a value is written to.
     pub(crate) fn begin(&self, key: &Key) -> Result<(Encoder, NewPlace)> {
         let (unique, temporary) = self.new_file().map_err(|error| error.with_key(key))?;
-        let encoder = Encoder::new(self.storage.clone(), temporary.clone(), self.settings.compression);
+        let super::DiskSettings { compression, disk_speed, frame_format, .. } = self.settings;
+        let encoder = Encoder::new(self.storage.clone(), temporary.clone(), compression, disk_speed, frame_format);
         Ok((encoder, NewPlace { key: key.clone(), unique, temporary }))
     }
 
@@ -235,12 +236,12 @@ impl Disk {
         }
         let mut own = self.catalog.own_commit();
         let published = self.commit(&rows, old, &mut own).map_err(|error| self.name_first(error, rows.first()));
-        #[cfg(any(feature = "lazy", feature = "ndarray"))]
+        #[cfg(any(feature = "arrow", feature = "ndarray", feature = "polars"))]
         if let Ok(versions) = &published {
             // Not what was written by others.
             let is_mapped = |row: &Row| {
                 let is_new = row.file.is_some() && row.parts().is_ok_and(|parts| parts.is_empty());
-                is_new && ["npy", "parquet"].contains(&row.format.as_str())
+                is_new && ["arrow", "npy", "parquet"].contains(&row.format.as_str())
             };
             let mapped = rows.iter().zip(versions).filter(|(row, _)| is_mapped(row));
             mapped.for_each(|(_, &version)| self.note_verified(version));
@@ -254,28 +255,20 @@ impl Disk {
     /// Whether this process wrote this version, or verified all of it.
     #[cfg(any(feature = "lazy", feature = "ndarray"))]
     pub(crate) fn is_verified(&self, version: i64) -> bool {
-        self.verified.lock().unwrap_or_else(PoisonError::into_inner).contains(&version)
+        self.verified.contains(version)
     }
 
     /// This process wrote the new version, but for what it shares with the old one.
     #[cfg(any(feature = "arrow", feature = "ndarray", feature = "polars"))]
     pub(crate) fn note_verified_as(&self, old: i64, new: i64) {
-        #[cfg(any(feature = "lazy", feature = "ndarray"))]
-        if self.is_verified(old) {
+        if self.verified.contains(old) {
             self.note_verified(new);
         }
-        let _ = (old, new);
     }
 
-    #[cfg(any(feature = "lazy", feature = "ndarray"))]
+    #[cfg(any(feature = "arrow", feature = "ndarray", feature = "polars"))]
     pub(crate) fn note_verified(&self, version: i64) {
-        /// More are forgotten, which costs another look at each.
-        const MANY: usize = 100_000;
-        let mut verified = self.verified.lock().unwrap_or_else(PoisonError::into_inner);
-        if verified.len() == MANY {
-            verified.clear();
-        }
-        verified.insert(version);
+        self.verified.insert(version);
     }
 
     /// Names one of the values that an error concerns, and its file.
@@ -384,7 +377,12 @@ impl Disk {
 
     /// Opens the stored bytes of a row.
     pub(crate) fn read(&self, row: Row) -> Result<Decoder> {
+        let version = row.version;
         let (row, parts) = row.split()?;
+        if parts.is_empty() {
+            return Ok(self.read_one(row)?.with_verified(self.verified.clone(), version));
+        }
+        // What is known of one file says nothing of the others.
         let parts = parts.into_iter().map(|part| self.read_one(part)).collect::<Result<_>>()?;
         Ok(self.read_one(row)?.with_parts(parts))
     }

@@ -10,6 +10,7 @@
 //! filters, the type size or the block size are not ours, it is dropped and chunks are stored uncompressed. A variable
 //! may thus cost space and time, never a value. Decompression heeds `BLOSC_NTHREADS` alone, which changes no result.
 
+use super::blank::{Blank, Pool};
 use blosc2_src as ffi;
 use std::io::{Error, ErrorKind, Result};
 use std::ptr::NonNull;
@@ -19,11 +20,30 @@ use std::sync::Once;
 pub(crate) const HEADER: usize = 32;
 /// The most bytes that a chunk may hold: its lengths are `i32`, its header included.
 pub(crate) const MAX_BYTES: usize = i32::MAX as usize - HEADER;
-/// LZ4 and byte shuffle, as chunk headers and frame headers number them.
-pub(crate) const LZ4: u8 = 1;
-pub(crate) const SHUFFLE: u8 = 1;
-/// The compression level.
-pub(crate) const LEVEL: u8 = 5;
+/// How chunks hold what LZ4 and LZ4HC made.
+const LZ4: u8 = 1;
+const SHUFFLE: u8 = 1;
+const BIT_SHUFFLE: u8 = 2;
+
+/// How chunks are compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Recipe {
+    pub(crate) name: &'static str,
+    /// The codec, the filter and the level, as frame headers number them.
+    pub(crate) codec: u8,
+    pub(crate) filter: u8,
+    pub(crate) level: u8,
+}
+
+impl Recipe {
+    /// Bytes of one significance together: unpacks fastest.
+    pub(crate) const BYTES: Self = Self { name: "lz4+shuffle", codec: 1, filter: SHUFFLE, level: 5 };
+    /// Bits of one significance together: smaller, where numbers change by little.
+    pub(crate) const BITS: Self = Self { name: "lz4+bitshuffle", codec: 1, filter: BIT_SHUFFLE, level: 5 };
+    /// The same by a compressor that takes its time, and unpacks alike.
+    pub(crate) const BYTES_SMALL: Self = Self { name: "lz4hc+shuffle", codec: 2, filter: SHUFFLE, level: 5 };
+    pub(crate) const BITS_SMALL: Self = Self { name: "lz4hc+bitshuffle", codec: 2, filter: BIT_SHUFFLE, level: 5 };
+}
 
 const VERSION: u8 = 5;
 /// Bits of the header's flags. Shuffle and bit shuffle together say that the header has 32 bytes, not 16.
@@ -73,7 +93,7 @@ enum Body<'a> {
     Fill(Fill),
     Repeat(&'a [u8]),
     Stored(&'a [u8]),
-    Compressed,
+    Compressed { block: usize },
 }
 
 /// Chunks that need no bytes.
@@ -87,7 +107,7 @@ pub(crate) enum Fill {
 
 impl Fill {
     /// Fills `dst`.
-    pub(crate) fn fill(self, typesize: usize, dst: &mut [u8]) -> Result<()> {
+    pub(crate) fn fill(self, typesize: usize, dst: Blank<'_>) -> Result<()> {
         match (self, typesize) {
             (Fill::Zeros, _) => dst.fill(0),
             (Fill::Nan, 4) => repeat(&f32::NAN.to_le_bytes(), dst)?,
@@ -98,11 +118,11 @@ impl Fill {
     }
 }
 
-fn repeat(value: &[u8], dst: &mut [u8]) -> Result<()> {
+fn repeat(value: &[u8], mut dst: Blank<'_>) -> Result<()> {
     if value.is_empty() || !dst.len().is_multiple_of(value.len()) {
         return Err(invalid("a Blosc2 chunk repeats a value that does not fit a whole number of times"));
     }
-    dst.chunks_exact_mut(value.len()).for_each(|to| to.copy_from_slice(value));
+    (0..dst.len() / value.len()).for_each(|_| dst.put(value));
     Ok(())
 }
 
@@ -126,8 +146,7 @@ fn parse(chunk: &[u8], nbytes: usize) -> Result<(usize, Body<'_>)> {
         0 if header[2] & STORED == 0 => {
             check_codec(header)?;
             check_filters(header)?;
-            check_blocks(header, nbytes, typesize)?;
-            Body::Compressed
+            Body::Compressed { block: check_blocks(header, nbytes, typesize)? }
         }
         0 if body.len() == nbytes => Body::Stored(body),
         0 => return Err(invalid("a stored Blosc2 chunk has another length than its data")),
@@ -166,14 +185,14 @@ fn check_filters(header: &[u8; HEADER]) -> Result<()> {
     if shuffles > 1 { Err(unsupported("Blosc2 chunks that are shuffled twice")) } else { Ok(()) }
 }
 
-/// A block that is split into streams of unequal length would leave bytes of scratch memory undefined.
-fn check_blocks(header: &[u8; HEADER], nbytes: usize, typesize: usize) -> Result<()> {
+/// The length of blocks. One that is split into streams of unequal length would leave bytes of scratch memory undefined.
+fn check_blocks(header: &[u8; HEADER], nbytes: usize, typesize: usize) -> Result<usize> {
     let block = field(header, 8)?;
     let split = header[2] & ONE_STREAM == 0;
     if block == 0 || block > nbytes || (split && !block.is_multiple_of(typesize)) {
         return Err(invalid(format!("a Blosc2 chunk has blocks of {block} bytes")));
     }
-    Ok(())
+    Ok(block)
 }
 
 /// A context of the C library.
@@ -191,13 +210,12 @@ impl Drop for Context {
 
 impl Context {
     /// For compression; `None` when there is no memory, or the environment interferes.
-    fn compression(typesize: i32, blocksize: i32) -> Option<Context> {
+    fn compression(recipe: Recipe, typesize: i32, blocksize: i32) -> Option<Context> {
         let mut filters = [0; 6];
-        filters[5] = if typesize > 1 { SHUFFLE } else { 0 };
-        let compcode = ffi::BLOSC_LZ4 as u8;
+        filters[5] = if typesize == 1 && recipe.filter == SHUFFLE { 0 } else { recipe.filter };
         let asked = ffi::blosc2_cparams {
-            compcode,
-            clevel: LEVEL,
+            compcode: recipe.codec,
+            clevel: recipe.level,
             typesize,
             blocksize,
             nthreads: 1,
@@ -235,22 +253,30 @@ impl Context {
         Some(())
     }
 
-    /// The result of the library: the bytes that it wrote, or a negative error.
-    fn decompress(&mut self, chunk: &[u8], dst: &mut [u8]) -> i32 {
+    /// Writes all of `dst`; what `parse` let through.
+    fn decompress(&mut self, chunk: &[u8], dst: Blank<'_>) -> Result<()> {
         assert!(chunk.len() <= i32::MAX as usize && dst.len() <= MAX_BYTES);
         let mut nbytes = 0;
         // SAFETY: `chunk` is readable for the length given, and `nbytes` is a place for the answer.
         let valid = unsafe { ffi::blosc1_cbuffer_validate(chunk.as_ptr().cast(), chunk.len(), &mut nbytes) };
         if valid < 0 || nbytes != dst.len() {
-            return -1;
+            return Err(invalid("a Blosc2 chunk has another length than it says"));
         }
-        // SAFETY: `self` is a live context that nobody else uses. `chunk` is readable and `dst` writable for the
-        // lengths given (asserted to fit `i32`), a `&` and a `&mut` do not overlap. The library checks that streams
-        // lie within `chunk` and that `dst` has room; `parse` refused what it would read from elsewhere.
-        unsafe {
-            let (from, to) = (chunk.as_ptr().cast(), dst.as_mut_ptr().cast());
-            ffi::blosc2_decompress_ctx(self.0.as_ptr(), from, chunk.len() as i32, to, dst.len() as i32)
-        }
+        let context = self.0.as_ptr();
+        let write = |to: *mut u8, len: usize| {
+            // SAFETY: `context` is live and nobody else uses it. `chunk` is readable and `to` writable for the lengths
+            // given (asserted to fit `i32`), and they do not overlap. The library checks that streams lie within
+            // `chunk` and that `to` has room; `parse` refused what it would read from elsewhere.
+            let done = unsafe {
+                ffi::blosc2_decompress_ctx(context, chunk.as_ptr().cast(), chunk.len() as i32, to.cast(), len as i32)
+            };
+            match usize::try_from(done) {
+                Ok(done) if done == len => Ok(()),
+                _ => Err(invalid(format!("a Blosc2 chunk is damaged (code {done})"))),
+            }
+        };
+        // SAFETY: the library adds up what each block wrote, which the filter, the last of it, writes without gaps.
+        unsafe { dst.write_raw(write) }
     }
 }
 
@@ -265,12 +291,13 @@ fn init() {
         let mut chunk = [0; HEADER + 8];
         chunk[..4].copy_from_slice(&[VERSION, 1, EXTENDED | ONE_STREAM | LZ4 << 5, 4]);
         (chunk[4], chunk[8], chunk[12], chunk[21], chunk[32]) = (64, 64, HEADER as u8 + 8, SHUFFLE, HEADER as u8 + 4);
-        let done = Context::decompression().map(|mut context| context.decompress(&chunk, &mut [0; 64]));
-        debug_assert!(done.is_none_or(|done| done == 64));
+        let mut zeros = [0; 64];
+        let done = Context::decompression().map(|mut context| context.decompress(&chunk, Blank::over(&mut zeros)));
+        debug_assert!(done.is_none_or(|done| done.is_ok()));
     });
 }
 
-/// Makes chunks: byte shuffle, LZ4, level 5, one thread.
+/// Makes chunks, with one thread.
 pub(crate) struct Compressor {
     context: Option<Context>,
     typesize: u8,
@@ -279,7 +306,7 @@ pub(crate) struct Compressor {
 
 impl Compressor {
     /// For elements of `typesize` bytes, in blocks of `blocksize` bytes.
-    pub(crate) fn new(typesize: usize, blocksize: usize) -> Result<Self> {
+    pub(crate) fn new(recipe: Recipe, typesize: usize, blocksize: usize) -> Result<Self> {
         let unfit = || unsupported(format!("Blosc2 with elements of {typesize} bytes in blocks of {blocksize}"));
         let size = u8::try_from(typesize).ok().filter(|&size| size > 0).ok_or_else(unfit)?;
         let block = i32::try_from(blocksize).map_err(|_| unfit())?;
@@ -287,7 +314,7 @@ impl Compressor {
             return Err(unfit());
         }
         init();
-        Ok(Compressor { context: Context::compression(i32::from(size), block), typesize: size, blocksize })
+        Ok(Compressor { context: Context::compression(recipe, i32::from(size), block), typesize: size, blocksize })
     }
 
     /// Replaces `dst` by a chunk of `src`.
@@ -329,29 +356,46 @@ pub(crate) fn is_zeros(chunk: &[u8]) -> bool {
 }
 
 /// Reads chunks.
-pub(crate) struct Decompressor(Context);
+pub(crate) struct Decompressor(Option<Context>);
+
+/// Contexts have buffers of four blocks, so they are kept.
+static CONTEXTS: Pool<Context> = Pool::new();
+
+/// Blocks of which the buffers are not kept.
+const LARGE_BLOCK: usize = 1 << 20;
+
+impl Drop for Decompressor {
+    fn drop(&mut self) {
+        if let Some(context) = self.0.take() {
+            CONTEXTS.put(context);
+        }
+    }
+}
 
 impl Decompressor {
     pub(crate) fn new() -> Result<Self> {
         init();
-        Context::decompression().map(Decompressor).ok_or_else(|| Error::from(ErrorKind::OutOfMemory))
+        let context = CONTEXTS.take().or_else(Context::decompression);
+        context.map(|context| Decompressor(Some(context))).ok_or_else(|| Error::from(ErrorKind::OutOfMemory))
     }
 
     /// Fills `dst`, or fails when the chunk is not whole, or not of that many bytes. After an error `dst` holds
     /// anything.
-    pub(crate) fn decompress(&mut self, chunk: &[u8], dst: &mut [u8]) -> Result<()> {
+    pub(crate) fn decompress(&mut self, chunk: &[u8], mut dst: Blank<'_>) -> Result<()> {
         let (typesize, body) = parse(chunk, dst.len())?;
         match body {
             Body::Fill(fill) => fill.fill(typesize, dst),
             Body::Repeat(value) => repeat(value, dst),
             Body::Stored(bytes) => {
-                dst.copy_from_slice(bytes);
+                dst.put(bytes);
                 Ok(())
             }
-            Body::Compressed => match self.0.decompress(chunk, dst) {
-                done if usize::try_from(done) == Ok(dst.len()) => Ok(()),
-                code => Err(invalid(format!("a Blosc2 chunk is damaged (code {code})"))),
-            },
+            Body::Compressed { block } => {
+                let mut context = self.0.take().or_else(Context::decompression).ok_or(ErrorKind::OutOfMemory)?;
+                context.decompress(chunk, dst)?;
+                self.0 = Some(context).filter(|_| block <= LARGE_BLOCK);
+                Ok(())
+            }
         }
     }
 }

@@ -1,8 +1,11 @@
 //! The stream that a value is read from: no byte leaves it before its block passed the check.
 
+use std::collections::HashSet;
 #[cfg(feature = "ndarray")]
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
+#[cfg(any(feature = "arrow", feature = "polars"))]
+use std::ops::Range;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::thread;
 
@@ -10,6 +13,8 @@ use std::thread;
 use memmap2::{Mmap, MmapOptions};
 
 use super::BLOCK;
+#[cfg(feature = "ndarray")]
+use super::blank::{Blank, Buffer};
 use super::encoder::checksum;
 use crate::disk::{StorageFile, read_exact_at};
 use crate::error::{Error, Result};
@@ -30,24 +35,27 @@ pub(crate) trait ReadAt: Sync {
 /// A thread has at least so much to do.
 const SHARE: usize = 2 << 20;
 
-/// Calls `fill(start, part)` for parts of `buf` that begin at multiples of `unit`, on as many threads as pay.
-pub(crate) fn in_parallel(
-    buf: &mut [u8],
+/// Calls `fill(start, part)` for parts of `buf`, on as many threads as pay. `buf` begins `phase` bytes into a unit of
+/// `unit` bytes, and is cut between units.
+pub(crate) fn in_parallel<B: Split>(
+    mut buf: B,
     unit: usize,
-    fill: &(dyn Fn(usize, &mut [u8]) -> io::Result<()> + Sync),
+    phase: usize,
+    fill: &(dyn Fn(usize, B) -> io::Result<()> + Sync),
 ) -> io::Result<()> {
-    /// Asking the system takes longer than a thread.
-    static CORES: LazyLock<usize> = LazyLock::new(|| thread::available_parallelism().map_or(1, usize::from));
-    let threads = (buf.len() / SHARE).clamp(1, *CORES);
-    let share = buf.len().div_ceil(threads).next_multiple_of(unit);
-    if threads == 1 {
+    let (len, threads) = (buf.len(), threads(buf.len()));
+    let share = len.div_ceil(threads).next_multiple_of(unit);
+    if threads == 1 || share - phase >= len {
         return fill(0, buf);
     }
     thread::scope(|scope| {
-        let mut parts = buf.chunks_mut(share).enumerate();
-        let own = parts.next();
-        let others: Vec<_> = parts.map(|(n, part)| scope.spawn(move || fill(n * share, part))).collect();
-        let done = own.map_or(Ok(()), |(_, part)| fill(0, part));
+        let own = buf.take_front(share - phase);
+        let mut others = Vec::new();
+        for start in (share - phase..len).step_by(share) {
+            let part = buf.take_front(share.min(len - start));
+            others.push(scope.spawn(move || fill(start, part)));
+        }
+        let done = fill(0, own);
         // A panic goes on in this thread, as if there were no others.
         let join = |other: thread::ScopedJoinHandle<'_, io::Result<()>>| {
             other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
@@ -56,9 +64,58 @@ pub(crate) fn in_parallel(
     })
 }
 
+/// What can be cut into parts that are written by threads of their own.
+pub(crate) trait Split: Send + Sized {
+    fn len(&self) -> usize;
+    fn take_front(&mut self, len: usize) -> Self;
+}
+
+impl Split for &mut [u8] {
+    fn len(&self) -> usize {
+        <[u8]>::len(self)
+    }
+
+    fn take_front(&mut self, len: usize) -> Self {
+        let (front, back) = std::mem::take(self).split_at_mut(len);
+        *self = back;
+        front
+    }
+}
+
+#[cfg(feature = "ndarray")]
+impl Split for Blank<'_> {
+    fn len(&self) -> usize {
+        Blank::len(self)
+    }
+
+    fn take_front(&mut self, len: usize) -> Self {
+        self.take(len)
+    }
+}
+
+/// On how many threads so many bytes are read.
+pub(crate) fn threads(len: usize) -> usize {
+    /// Asking the system takes longer than a thread.
+    static CORES: LazyLock<usize> = LazyLock::new(|| thread::available_parallelism().map_or(1, usize::from));
+    (len / SHARE).clamp(1, *CORES)
+}
+
 impl ReadAt for Vec<u8> {
     fn len(&self) -> u64 {
         self.len() as u64
+    }
+
+    fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
+        let bytes = usize::try_from(offset).ok().and_then(|start| self.get(start..start.checked_add(buf.len())?));
+        buf.copy_from_slice(bytes.ok_or(io::ErrorKind::UnexpectedEof)?);
+        Ok(())
+    }
+}
+
+#[cfg(feature = "polars")]
+impl ReadAt for bytes::Bytes {
+    fn len(&self) -> u64 {
+        <[u8]>::len(self) as u64
     }
 
     fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
@@ -139,7 +196,7 @@ impl Payload {
 
     /// Fills `buf`, which is some whole blocks, and verifies them; many of them with several threads.
     fn read_blocks(&self, first: u64, buf: &mut [u8]) -> io::Result<()> {
-        in_parallel(buf, BLOCK, &|start, part| {
+        in_parallel(buf, BLOCK, 0, &|start, part: &mut [u8]| {
             let first = first + (start / BLOCK) as u64;
             (first..).zip(part.chunks_mut(BLOCK)).try_for_each(|(index, block)| self.read_block(index, block))
         })
@@ -176,7 +233,33 @@ impl Payload {
     }
 }
 
-#[cfg(any(feature = "lazy", feature = "ndarray"))]
+#[cfg(feature = "ndarray")]
+impl Payload {
+    /// Reads into memory that was not written before, as [`ReadAt::read_exact_at`] reads. Each block is verified in a
+    /// small buffer, and copied from there while it is in the processor's cache.
+    pub(crate) fn read_blank(&self, blank: Blank<'_>, offset: u64) -> io::Result<()> {
+        if offset.checked_add(blank.len() as u64).is_none_or(|end| end > self.len) {
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the value ends too early"));
+        }
+        let phase = (offset % BLOCK as u64) as usize;
+        in_parallel(blank, BLOCK, phase, &|start, mut part: Blank<'_>| {
+            let (mut buffer, mut at) = (Buffer::new(), offset + start as u64);
+            while part.len() > 0 {
+                let index = at / BLOCK as u64;
+                let block_start = index * BLOCK as u64;
+                let block = buffer.get((self.len - block_start).min(BLOCK as u64) as usize)?;
+                self.read_exact_at(block, block_start)?;
+                let rest = &block[(at - block_start) as usize..];
+                let taken = &rest[..rest.len().min(part.len())];
+                part.put(taken);
+                at += taken.len() as u64;
+            }
+            Ok(())
+        })
+    }
+}
+
+#[cfg(any(feature = "arrow", feature = "ndarray", feature = "polars"))]
 impl Payload {
     /// Maps the file, the label with it, if it is one of the system; only if the payload is in one piece, where that
     /// matters.
@@ -277,6 +360,30 @@ pub struct Decoder {
     size: u64,
     /// Rows that were appended.
     parts: Vec<Decoder>,
+    /// Where it is noted that all of this version was verified.
+    #[cfg_attr(not(any(feature = "arrow", feature = "polars")), expect(dead_code, reason = "frames alone ask"))]
+    verified: Option<(Verified, i64)>,
+}
+
+/// Versions that can be mapped and that this process wrote, or verified as a whole.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Verified(Arc<Mutex<HashSet<i64>>>);
+
+#[cfg(any(feature = "arrow", feature = "ndarray", feature = "polars"))]
+impl Verified {
+    pub(crate) fn contains(&self, version: i64) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).contains(&version)
+    }
+
+    pub(crate) fn insert(&self, version: i64) {
+        /// More are forgotten, which costs another look at each.
+        const MANY: usize = 100_000;
+        let mut verified = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if verified.len() == MANY {
+            verified.clear();
+        }
+        verified.insert(version);
+    }
 }
 
 impl Decoder {
@@ -287,7 +394,35 @@ impl Decoder {
         about: Option<serde_json::Value>,
         size: u64,
     ) -> Self {
-        Self { payload: Arc::new(payload), position: 0, format, stored_name, about, size, parts: Vec::new() }
+        let (parts, verified) = (Vec::new(), None);
+        Self { payload: Arc::new(payload), position: 0, format, stored_name, about, size, parts, verified }
+    }
+
+    /// With the place where it is noted that all of this version was verified.
+    pub(crate) fn with_verified(self, verified: Verified, version: i64) -> Self {
+        Self { verified: Some((verified, version)), ..self }
+    }
+
+    /// Whether this process wrote this version, or verified all of it.
+    #[cfg(any(feature = "arrow", feature = "polars"))]
+    pub(crate) fn is_verified(&self) -> bool {
+        self.verified.as_ref().is_some_and(|(verified, version)| verified.contains(*version))
+    }
+
+    #[cfg(any(feature = "arrow", feature = "polars"))]
+    pub(crate) fn note_verified(&self) {
+        if let Some((verified, version)) = &self.verified {
+            verified.insert(*version);
+        }
+    }
+
+    /// Where in its file the label is.
+    #[cfg(any(feature = "arrow", feature = "polars"))]
+    pub(crate) fn label(&self) -> Option<Range<usize>> {
+        match self.payload.body {
+            Body::File { label_at, label_len, .. } => Some(label_at as usize..(label_at + label_len) as usize),
+            _ => None,
+        }
     }
 
     /// With the files of rows that were appended.
@@ -344,6 +479,12 @@ impl Decoder {
         self.payload.len()
     }
 
+    /// All files: this one, and those of rows that were appended.
+    #[cfg(feature = "lazy")]
+    pub(crate) fn files(&self) -> impl Iterator<Item = &Self> {
+        std::iter::once(self).chain(&self.parts)
+    }
+
     /// The files of rows that were appended: a value with such rows is read by those who know that.
     #[cfg(feature = "ndarray")]
     pub(crate) fn parts(&self) -> &[Self] {
@@ -397,7 +538,7 @@ impl Decoder {
     }
 
     /// As [`map`](Self::map), with the label anywhere.
-    #[cfg(feature = "lazy")]
+    #[cfg(any(feature = "arrow", feature = "polars"))]
     pub(crate) fn map_labelled(&self, is_verified: bool) -> io::Result<Option<Mmap>> {
         self.payload.map(false, is_verified)
     }

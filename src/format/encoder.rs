@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value as Json};
 use twox_hash::XxHash3_128;
 
-use super::{BLOCK, Compression};
+use super::{BLOCK, Compression, FrameFormat};
 use crate::disk::{Storage, StorageFile, retry, write_all_at};
 
 /// Files are written in pieces of this size, the size of a large page: the system keeps them in such pages then, which makes
@@ -40,6 +40,11 @@ pub struct Encoder {
     storage: Arc<dyn Storage>,
     temporary: PathBuf,
     compression: Compression,
+    /// Bytes a second, if somebody said.
+    #[cfg_attr(not(feature = "blosc"), expect(dead_code, reason = "compressed arrays alone ask"))]
+    disk_speed: Option<u64>,
+    #[cfg_attr(not(any(feature = "arrow", feature = "polars")), expect(dead_code, reason = "frames alone ask"))]
+    frame_format: FrameFormat,
     file: Option<TemporaryFile>,
     head: Vec<u8>,
     block: Vec<u8>,
@@ -95,11 +100,19 @@ pub(crate) enum Body {
 
 impl Encoder {
     /// A stream into the file `temporary`, which is only created when it is needed.
-    pub(crate) fn new(storage: Arc<dyn Storage>, temporary: PathBuf, compression: Compression) -> Self {
+    pub(crate) fn new(
+        storage: Arc<dyn Storage>,
+        temporary: PathBuf,
+        compression: Compression,
+        disk_speed: Option<u64>,
+        frame_format: FrameFormat,
+    ) -> Self {
         Self {
             storage,
             temporary,
             compression,
+            disk_speed,
+            frame_format,
             file: None,
             head: Vec::new(),
             block: Vec::new(),
@@ -112,6 +125,23 @@ impl Encoder {
     /// Whether the user wants compression.
     pub fn compression(&self) -> Compression {
         self.compression
+    }
+
+    /// Bytes a second that the disk reads: what the user said, or what was measured, which happens for values that are
+    /// larger than the measuring takes.
+    #[cfg(feature = "blosc")]
+    pub(super) fn disk_speed(&self, len: usize) -> f64 {
+        /// That of a disk of which nothing is known.
+        const USUAL: u64 = 500_000_000;
+        let dir = self.temporary.parent().filter(|_| len >= BLOCK);
+        let measure = || dir.and_then(|dir| self.storage.read_speed(dir));
+        self.disk_speed.or_else(measure).unwrap_or(USUAL) as f64
+    }
+
+    /// Which files the user wants frames in.
+    #[cfg(any(feature = "arrow", feature = "polars"))]
+    pub(crate) fn frame_format(&self) -> FrameFormat {
+        self.frame_format
     }
 
     /// Adds a fact about the value to the catalog, for listings: a shape, column names.

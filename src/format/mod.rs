@@ -3,10 +3,16 @@
 #[cfg(feature = "blosc")]
 mod b2nd;
 pub(crate) mod bincode;
+#[cfg(feature = "ndarray")]
+pub(crate) mod blank;
 #[cfg(feature = "blosc")]
 mod blosc;
+#[cfg(feature = "blosc")]
+mod choice;
 mod decoder;
 mod encoder;
+#[cfg(any(feature = "arrow", feature = "polars"))]
+pub(crate) mod ipc;
 #[cfg(feature = "ndarray")]
 pub(crate) mod npy;
 #[cfg(any(feature = "arrow", feature = "polars"))]
@@ -19,9 +25,9 @@ use std::fmt;
 use std::str::FromStr;
 
 pub use self::decoder::Decoder;
+pub(crate) use self::decoder::{Payload, ReadAt, Verified};
 #[cfg(feature = "blosc")]
-pub(crate) use self::decoder::in_parallel;
-pub(crate) use self::decoder::{Payload, ReadAt};
+pub(crate) use self::decoder::{in_parallel, threads};
 pub use self::encoder::Encoder;
 pub(crate) use self::encoder::{Body, TemporaryFile, checksum};
 use crate::error::{Error, Result};
@@ -102,19 +108,39 @@ impl Format {
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Compression {
-    /// Arrays and plain values where a sample shows that it pays, with a fast method (LZ4); frames with zstd.
+    /// By what pays. Of an array a sample is compressed in several ways; its size, the speed of unpacking it and that of
+    /// the disk decide between them and leaving the array as it is, which can be mapped. Plain values with LZ4 where a
+    /// sample shows that it pays; frames with zstd.
     #[default]
     Auto,
+    /// For speed: arrays that compress at all with the method that unpacks fastest, whatever the disk; plain values as
+    /// with `Auto`; frames with LZ4.
+    Fast,
     /// Arrays and plain values never; frames with LZ4.
     Never,
     /// Always, with the method that takes the least room (zstd where there is one).
     Small,
 }
 
+/// The files that frames are stored in.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum FrameFormat {
+    /// Parquet, compressed: small, and parts of it can be read alone.
+    #[default]
+    Parquet,
+    /// Arrow IPC, as in memory: several times larger, and mapped instead of read.
+    ///
+    /// What Arrow IPC cannot carry (integers of 128 bits; batches with dictionaries of their own) goes into Parquet, as
+    /// do frames that are written in pieces.
+    Arrow,
+}
+
 impl fmt::Display for Compression {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Auto => "auto",
+            Self::Fast => "fast",
             Self::Never => "never",
             Self::Small => "small",
         })
@@ -127,9 +153,10 @@ impl FromStr for Compression {
     fn from_str(text: &str) -> Result<Self> {
         match text {
             "auto" => Ok(Self::Auto),
+            "fast" => Ok(Self::Fast),
             "never" => Ok(Self::Never),
             "small" => Ok(Self::Small),
-            _ => Err(Error::invalid(format!("{text:?} is no compression; use auto, never or small"))),
+            _ => Err(Error::invalid(format!("{text:?} is no compression; use auto, fast, never or small"))),
         }
     }
 }

@@ -2,11 +2,17 @@
 //!
 //! The NPY format is described in NumPy's `numpy.lib.format`.
 
+#[cfg(feature = "blosc")]
+use std::borrow::Cow;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 
 use ndarray::ArrayViewD;
 use serde_json::json;
 
+#[cfg(feature = "blosc")]
+use super::blosc::Recipe;
+#[cfg(feature = "blosc")]
+use super::choice::{Choice, choose as choose_for};
 use super::{Decoder, Encoder, Format, ReadAt};
 use crate::error::{Error, Result};
 use crate::value::Element;
@@ -118,9 +124,10 @@ pub(crate) fn encode<A: Element>(array: ArrayViewD<'_, A>, out: &mut Encoder) ->
     out.describe("order", if fortran_order { "F" } else { "C" });
     let cannot_write = |error| Error::io("cannot write the array", error);
     #[cfg(feature = "blosc")]
-    if blosc_pays(&array, out.compression()).map_err(cannot_write)? {
+    if let Some(recipe) = choose(&array, out).map_err(cannot_write)? {
         let mut elements = Elements::new(array.view(), false);
-        super::b2nd::write(out, A::DTYPE, size_of::<A>(), array.shape(), &mut elements).map_err(cannot_write)?;
+        super::b2nd::write(out, recipe, A::DTYPE, size_of::<A>(), array.shape(), &mut elements)
+            .map_err(cannot_write)?;
         return Ok(Format::new("b2nd", "b2nd"));
     }
     write(array, out).map_err(cannot_write)?;
@@ -216,48 +223,30 @@ impl<A: Element> Read for Elements<'_, A> {
     }
 }
 
-/// Whether a sample gets so much smaller that compression is worth its time.
+/// How the array is compressed; told in the catalog, with the reason.
 #[cfg(feature = "blosc")]
-fn blosc_pays<A: Element>(array: &ArrayViewD<'_, A>, wanted: super::Compression) -> io::Result<bool> {
-    /// Smaller arrays are not worth a frame's header.
-    const SMALLEST: usize = 32 << 10;
-    const SAMPLES: usize = 4;
-    const SAMPLE: usize = 64 << 10;
-    let threshold = match wanted {
-        super::Compression::Never => return Ok(false),
-        super::Compression::Auto => 0.75,
-        super::Compression::Small => 0.97,
-    };
-    let bytes = array.len() * size_of::<A>();
-    if bytes < SMALLEST || array.ndim() > super::b2nd::MAX_NDIM {
-        return Ok(false);
+fn choose<A: Element>(array: &ArrayViewD<'_, A>, out: &mut Encoder) -> io::Result<Option<Recipe>> {
+    if array.ndim() > super::b2nd::MAX_NDIM {
+        return Ok(None);
     }
-    let mut compressor = super::blosc::Compressor::new(size_of::<A>(), SAMPLE)?;
-    let mut compressed = Vec::new();
-    let (mut before, mut after) = (0, 0);
-    let mut elements = Elements::new(array.view(), false);
-    let mut sample = |part: &[u8]| {
-        compressor.compress(part, &mut compressed)?;
-        before += part.len();
-        after += compressed.len();
-        io::Result::Ok(())
+    let (size, all) = (size_of::<A>(), Elements::new(array.view(), false).contiguous());
+    let piece = |start, end| match all {
+        Some(bytes) => Ok(Cow::Borrowed(&bytes[start..end])),
+        None => gather(array, start / size, end / size).map(Cow::Owned),
     };
-    match elements.contiguous() {
-        // From the whole length of the array: its beginning may be unlike the rest.
-        Some(all) => {
-            for i in 0..SAMPLES {
-                let start = (all.len() - SAMPLE.min(all.len())) / (SAMPLES - 1) * i;
-                let start = start - start % size_of::<A>();
-                sample(&all[start..(start + SAMPLE).min(all.len())])?;
-            }
-        }
-        None => {
-            let mut part = Vec::with_capacity(SAMPLE);
-            elements.by_ref().take((SAMPLES * SAMPLE) as u64).read_to_end(&mut part)?;
-            sample(&part)?;
-        }
-    }
-    Ok((after as f64) < before as f64 * threshold)
+    let choice = choose_for(out.compression(), array.len() * size, size, piece, || out.disk_speed(array.len() * size))?;
+    let Some(Choice { recipe, why }) = choice else { return Ok(None) };
+    out.describe("compression", recipe.map_or("none", |recipe| recipe.name));
+    out.describe("why", why);
+    Ok(recipe)
+}
+
+/// The bytes of some elements in C order, from an array that lies in another.
+#[cfg(feature = "blosc")]
+fn gather<A: Element>(array: &ArrayViewD<'_, A>, start: usize, end: usize) -> io::Result<Vec<u8>> {
+    let element = |flat| array.get(&unravel(flat, array.shape())[..]).copied();
+    let elements: Option<Vec<A>> = (start..end).map(element).collect();
+    Ok(A::bytes(&elements.ok_or(io::ErrorKind::InvalidInput)?).to_vec())
 }
 
 /// Reads what the array's files say of it, and checks that they can hold so much.
@@ -388,7 +377,7 @@ pub(crate) fn read_elements<A: Element>(input: &mut Decoder, layout: &Layout) ->
     let len = layout.elements().ok_or_else(|| Error::damaged("the array has more elements than memory can"))?;
     let cannot_read = |error| Error::io("cannot read the array", error);
     match &layout.place {
-        Place::Npy(offset) => {
+        Place::Npy(offset) if layout.swapped => {
             input.seek(SeekFrom::Start(*offset)).map_err(cannot_read)?;
             let read = A::read(len, &mut |bytes| {
                 input.read_exact(bytes)?;
@@ -397,16 +386,19 @@ pub(crate) fn read_elements<A: Element>(input: &mut Decoder, layout: &Layout) ->
             });
             read.map_err(cannot_read)
         }
+        Place::Npy(offset) => {
+            A::written(len, &mut |blank| input.payload().read_blank(blank, *offset)).map_err(cannot_read)
+        }
         #[cfg(feature = "blosc")]
         Place::Blosc(header) => {
             if header.bytes() != len.saturating_mul(size_of::<A>()) {
                 return Err(Error::damaged("the frame's element size is not that of its dtype"));
             }
             let source = &**input.payload();
-            let read = A::read(len, &mut |bytes| match layout.fortran_order {
-                false => header.read_into(source, bytes),
-                true => read_transposed(header, source, size_of::<A>(), bytes),
-            });
+            let read = match layout.fortran_order {
+                false => A::written(len, &mut |blank| header.read_into(source, blank)),
+                true => A::read(len, &mut |bytes| read_transposed(header, source, size_of::<A>(), bytes)),
+            };
             read.map_err(cannot_read)
         }
         Place::Parts(_) => {

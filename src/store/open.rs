@@ -121,7 +121,8 @@ impl Store {
 /// What decoding takes besides the value: formats that are not read as a stream are read whole.
 fn decode_buffer(row: &Row) -> u64 {
     match row.format.as_str() {
-        "npy" => 0,
+        // The second is mapped.
+        "npy" | "arrow" => 0,
         #[cfg(feature = "blosc")]
         "b2nd" => row.bytes.min(crate::format::BLOSC_BUFFERS),
         _ => row.payload,

@@ -10,6 +10,7 @@ use num_complex::Complex;
 
 use super::{IntoValue, Kind, Partial, Parts, Selection, Value};
 use crate::error::{Error, Result};
+use crate::format::blank::{self, Blank};
 use crate::format::slice::Slice;
 use crate::format::{Decoder, Encoder, Format, npy};
 
@@ -29,6 +30,8 @@ pub trait Element: Copy + PartialEq + fmt::Debug + Send + Sync + 'static + priva
 pub(crate) mod private {
     use std::io;
 
+    use crate::format::blank::Blank;
+
     /// How elements become bytes and come back. Sealed: the formats know these types only.
     pub trait Bytes: Sized {
         /// The elements' memory.
@@ -37,6 +40,8 @@ pub(crate) mod private {
         fn cast(bytes: &[u8]) -> Option<&[Self]>;
         /// `len` elements from memory that `fill` writes, zeroed before.
         fn read(len: usize, fill: &mut dyn FnMut(&mut [u8]) -> io::Result<()>) -> io::Result<Vec<Self>>;
+        /// `len` elements from memory that `write` writes all of, which takes less time.
+        fn written(len: usize, write: &mut dyn FnMut(Blank<'_>) -> io::Result<()>) -> io::Result<Vec<Self>>;
     }
 }
 
@@ -66,6 +71,10 @@ macro_rules! elements {
                     let mut elements = zeroed::<Self>(len)?;
                     fill(bytemuck::cast_slice_mut(&mut elements))?;
                     Ok(elements)
+                }
+
+                fn written(len: usize, write: &mut dyn FnMut(Blank<'_>) -> io::Result<()>) -> io::Result<Vec<Self>> {
+                    blank::written(len, write)
                 }
             }
         )*
@@ -139,11 +148,19 @@ impl private::Bytes for bool {
     fn read(len: usize, fill: &mut dyn FnMut(&mut [u8]) -> io::Result<()>) -> io::Result<Vec<Self>> {
         let mut bytes = zeroed::<u8>(len)?;
         fill(&mut bytes)?;
-        if bytes.iter().any(|&byte| byte > 1) {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "a truth value is neither 0 nor 1"));
-        }
-        Ok(bytes.into_iter().map(|byte| byte == 1).collect())
+        truth(bytes)
     }
+
+    fn written(len: usize, write: &mut dyn FnMut(Blank<'_>) -> io::Result<()>) -> io::Result<Vec<Self>> {
+        truth(blank::written(len, write)?)
+    }
+}
+
+fn truth(bytes: Vec<u8>) -> io::Result<Vec<bool>> {
+    if bytes.iter().any(|&byte| byte > 1) {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "a truth value is neither 0 nor 1"));
+    }
+    Ok(bytes.into_iter().map(|byte| byte == 1).collect())
 }
 
 impl<A: Element, D: Dimension + Send + Sync + 'static> Value for Array<A, D> {

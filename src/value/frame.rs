@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use bytes::Bytes;
 use polars_arrow::array::{
     Array, BinaryArray, BinaryViewArrayGeneric, BooleanArray, DictionaryArray, FixedSizeBinaryArray,
     FixedSizeListArray, ListArray, MapArray, PrimitiveArray, StructArray, Utf8Array, ViewType,
@@ -20,13 +21,15 @@ use polars_io::SerReader;
 use polars_io::parquet::read::ParquetReader;
 use polars_io::parquet::write::{BatchedWriter, KeyValueMetadata, ParquetCompression, ParquetWriter};
 use polars_parquet::read::FileMetadata;
-use polars_parquet::write::schema_to_metadata_key;
+use polars_parquet::write::{ZstdLevel, schema_to_metadata_key};
 use serde_json::json;
 
-use super::{Kind, Partial, Parts, Selection, Value, read_pieces};
+use super::{Kind, Partial, Parts, Selection, Value, exchange, read_pieces};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::parquet::{self, Part};
-use crate::format::{Compression, Decoder, Encoder, FRAME, Format, Payload, ROW_GROUP_BYTES, ReadAt, read_frame};
+use crate::format::{
+    Compression, Decoder, Encoder, FRAME, Format, FrameFormat, Payload, ROW_GROUP_BYTES, ReadAt, ipc, read_frame,
+};
 
 /// Rows of a group at most: a quarter of a million, as polars has them.
 pub(crate) const GROUP_ROWS: usize = 512 * 512;
@@ -70,6 +73,11 @@ impl Value for DataFrame {
 
     fn encode(&self, out: &mut Encoder) -> Result<Format> {
         describe(out, self.schema(), self.height());
+        if out.frame_format() == FrameFormat::Arrow
+            && let Some((schema, batches)) = exchange::carried(self)
+        {
+            return ipc::encode(&schema, &batches, Value::size(self), out);
+        }
         let codec = codec(out.compression());
         let row_bytes = Value::size(self) / self.height().max(1);
         let rows = (ROW_GROUP_BYTES / row_bytes.max(1)).clamp(1024, GROUP_ROWS);
@@ -133,18 +141,38 @@ impl Parts for DataFrame {
 
 /// Reads what is selected from one file.
 fn decode_piece(input: &mut Decoder, selection: &Selection) -> Result<DataFrame> {
+    if input.format() == ipc::NAME {
+        return read_frame(|| {
+            let (schema, batches) = ipc::decode(input, selection)?;
+            exchange::from_batches(&schema, &batches).map_err(cannot_read)
+        });
+    }
     let is_whole = selection.rows.is_none() && selection.columns.is_none();
-    let payload = input.payload().clone();
-    let bytes = if is_whole { input.read_to_vec()? } else { Vec::new() };
-    let source: &dyn ReadAt = if is_whole { &bytes } else { &*payload };
-    let part = parquet::check(source, input.size(), selection)?.part;
-    let bytes = if is_whole { bytes } else { wanted_bytes(&payload, &part.ranges)? };
-    let frame = read_frame(|| read(bytes, &part, selection).map_err(cannot_read))?;
+    // A part is read alone, unless the file was verified before.
+    let frame = if is_whole || input.is_verified() {
+        let bytes = whole(input)?;
+        let part = parquet::check(&bytes, input.size(), selection)?.part;
+        read_frame(|| read(bytes, &part, selection).map_err(cannot_read))?
+    } else {
+        let payload = input.payload().clone();
+        let part = parquet::check(&*payload, input.size(), selection)?.part;
+        let bytes = wanted_bytes(&payload, &part.ranges)?.into();
+        read_frame(|| read(bytes, &part, selection).map_err(cannot_read))?
+    };
     match rows_in_catalog(input) {
         // A file without columns has no rows of its own.
         Some(rows) if frame.width() == 0 => empty(selection.rows_of(rows).len()),
         _ => Ok(frame),
     }
+}
+
+/// The whole file, mapped if it can be. The label in it lies where nobody looks.
+fn whole(input: &mut Decoder) -> Result<Bytes> {
+    let map =
+        input.map_labelled(input.is_verified()).map_err(|error| Error::io("cannot map the frame's file", error))?;
+    let Some(map) = map else { return input.read_to_vec().map(Bytes::from) };
+    input.note_verified();
+    Ok(Bytes::from_owner(map))
 }
 
 fn rows_in_catalog(input: &Decoder) -> Option<usize> {
@@ -242,8 +270,10 @@ fn describe(out: &mut Encoder, schema: &Schema, rows: usize) {
 
 fn codec(compression: Compression) -> ParquetCompression {
     match compression {
-        Compression::Never => ParquetCompression::Lz4Raw,
-        Compression::Auto | Compression::Small => ParquetCompression::Zstd(None),
+        Compression::Fast | Compression::Never => ParquetCompression::Lz4Raw,
+        // As small as level 3 makes it, in two thirds of the time.
+        Compression::Auto => ParquetCompression::Zstd(ZstdLevel::try_new(1).ok()),
+        Compression::Small => ParquetCompression::Zstd(None),
     }
 }
 
@@ -259,7 +289,7 @@ fn wanted_bytes(payload: &Payload, ranges: &[Range<u64>]) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn read(bytes: Vec<u8>, part: &Part, selection: &Selection) -> PolarsResult<DataFrame> {
+fn read(bytes: Bytes, part: &Part, selection: &Selection) -> PolarsResult<DataFrame> {
     let mut reader = ParquetReader::new(io::Cursor::new(bytes)).with_columns(selection.columns.clone());
     if selection.rows.is_some() {
         // polars would look into groups that it then takes no rows of.

@@ -5,6 +5,8 @@ pub(crate) mod array;
 #[cfg(feature = "arrow")]
 mod batches;
 #[cfg(feature = "polars")]
+mod exchange;
+#[cfg(feature = "polars")]
 pub(crate) mod frame;
 mod json;
 #[cfg(any(feature = "arrow", feature = "ndarray", feature = "polars"))]

@@ -230,7 +230,33 @@ fn what_compresses_is_b2nd_and_what_does_not_is_npy() {
     assert!(chest.file("smooth").unwrap().unwrap().extension().unwrap() == "b2nd");
     assert!(chest.file("noise").unwrap().unwrap().extension().unwrap() == "npy");
     assert_eq!(info("small").file, None);
-    assert_eq!(info("noise").about, serde_json::json!({"dtype": "<f8", "order": "C", "shape": [500, 400]}));
+    let about = info("noise").about;
+    assert_eq!(
+        (&about["dtype"], &about["order"], &about["shape"]),
+        (&"<f8".into(), &"C".into(), &vec![500, 400].into())
+    );
+    // What was done, and why.
+    assert_eq!((&about["compression"], &about["why"]), (&"none".into(), &"a sample shrinks only to 100.0 %".into()));
+    let about = info("smooth").about;
+    assert!(about["compression"].as_str().unwrap().starts_with("lz4+"), "{about}");
+    assert!(about["why"].as_str().unwrap().contains("the disk reads"), "{about}");
+    assert_eq!(info("small").about["compression"], serde_json::Value::Null);
+}
+
+#[test]
+fn the_disk_decides_how_an_array_is_compressed() {
+    let how = |compression, speed: &str| {
+        let chest = Chest::builder().compression(compression).disk_speed(speed).temporary().unwrap();
+        chest.insert("walk", filled::<f64, _>(Ix2(500, 400), smooth)).unwrap();
+        chest.flush().unwrap();
+        chest.info("walk").unwrap().about["compression"].as_str().unwrap().to_owned()
+    };
+    assert_ne!(how(Compression::Auto, "10MB"), "none");
+    // Memory could not be faster.
+    assert_eq!(how(Compression::Auto, "1000TB"), "none");
+    assert_eq!(how(Compression::Fast, "1000TB"), "lz4+shuffle");
+    assert!(how(Compression::Small, "1000TB").starts_with("lz4hc+"));
+    assert_eq!(how(Compression::Never, "1MB"), "none");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::fmt::Debug;
 
-use icechest::{Chest, ErrorKind, Value};
+use icechest::{Chest, ErrorKind, FrameFormat, Value};
 
 use crate::helpers::dir;
 
@@ -16,8 +16,17 @@ fn kept_each<V>(values: &[V], same: fn(&V, &V) -> Result<(), String>) -> Vec<Res
 where
     V: Value + Clone + Debug,
 {
+    let answers = kept_each_in(FrameFormat::Arrow, values, same);
+    assert_eq!(answers, kept_each_in(FrameFormat::Parquet, values, same), "what is refused hangs on the type alone");
+    answers
+}
+
+fn kept_each_in<V>(format: FrameFormat, values: &[V], same: fn(&V, &V) -> Result<(), String>) -> Vec<Result<(), String>>
+where
+    V: Value + Clone + Debug,
+{
     let dir = dir();
-    let open = || Chest::builder().inline_limit(0).open(dir.path()).unwrap();
+    let open = || Chest::builder().inline_limit(0).frame_format(format).open(dir.path()).unwrap();
     let chest = open();
     let insert = |(key, value): (usize, &V)| {
         chest.insert(key, "the older value").unwrap();

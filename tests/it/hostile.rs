@@ -109,6 +109,7 @@ fn record_batches() {
     for compression in [icechest::Compression::Auto, icechest::Compression::Never] {
         attack::<RecordBatch>(&stored(batch.clone(), compression), 1500);
     }
+    attack::<RecordBatch>(&seeds::stored_by(batch, mapped_frames()), 6000);
 }
 
 #[cfg(feature = "polars")]
@@ -118,5 +119,11 @@ fn data_frames() {
     use polars_core::prelude::DataFrame;
 
     let frame = df!("numbers" => [Some(1), None, Some(3)], "names" => ["a", "", "grüße"]).unwrap();
-    attack::<DataFrame>(&stored(frame, icechest::Compression::Auto), 1500);
+    attack::<DataFrame>(&stored(frame.clone(), icechest::Compression::Auto), 1500);
+    attack::<DataFrame>(&seeds::stored_by(frame, mapped_frames()), 6000);
+}
+
+#[cfg(any(feature = "arrow", feature = "polars"))]
+fn mapped_frames() -> icechest::Builder {
+    icechest::Chest::builder().frame_format(icechest::FrameFormat::Arrow)
 }

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use icechest::{Chest, Compression, IntoValue, Key};
+use icechest::{Builder, Chest, Compression, IntoValue, Key};
 use serde_json::Value as Json;
 use tempfile::TempDir;
 
@@ -40,8 +40,12 @@ struct Cases {
 
 impl Cases {
     fn new(compression: Compression) -> Self {
+        Self::with(Chest::builder().compression(compression))
+    }
+
+    fn with(builder: Builder) -> Self {
         let dir = dir();
-        let chest = Chest::builder().inline_limit(0).compression(compression).open(dir.path().join("chest")).unwrap();
+        let chest = builder.inline_limit(0).open(dir.path().join("chest")).unwrap();
         Self { chest, dir, cases: Vec::new() }
     }
 

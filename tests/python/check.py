@@ -262,6 +262,27 @@ def pandas_checks(case, path):
     yield "pandas.read_parquet backed by Arrow", backed_by_arrow
 
 
+def check_arrow(case, path, root):
+    import polars
+    import pyarrow
+    import pyarrow.dataset
+    from pyarrow import feather
+
+    def mapped():
+        with pyarrow.memory_map(str(path)) as file:
+            return pyarrow.ipc.open_file(file).read_all()
+
+    if any(column["polars"] for column in case["columns"]) or not case["columns"]:
+        yield "polars.read_ipc", lambda: same_polars(polars.read_ipc(path), case)
+        yield "polars.read_ipc of bytes", lambda: same_polars(polars.read_ipc(path.read_bytes()), case)
+        yield "polars.scan_ipc", lambda: same_polars(polars.scan_ipc(path).collect(), case)
+    if all(column["arrow"] for column in case["columns"]):
+        yield "pyarrow.ipc", lambda: same_arrow(pyarrow.ipc.open_file(path.read_bytes()).read_all(), case)
+        yield "pyarrow.ipc mapped", lambda: same_arrow(mapped(), case)
+        yield "pyarrow.dataset", lambda: same_arrow(pyarrow.dataset.dataset(path, format="ipc").to_table(), case)
+        yield "pyarrow.feather", lambda: same_arrow(feather.read_table(path), case)
+
+
 # A large frame of known formulas, read in parts
 
 
@@ -364,10 +385,12 @@ def split(data, form):
     """The payload of a value file, and its label."""
     import xxhash
 
-    # Before the footer of a Parquet file, else at the end.
+    # Before the footer of a Parquet or Arrow file, else at the end.
     end = len(data)
     if form == "parquet":
         end -= 8 + struct.unpack("<I", data[-8:-4])[0]
+    if form == "arrow":
+        end -= 10 + struct.unpack("<I", data[-10:-6])[0]
     label, start = data[:end], None
     if form == "json":
         start = len(data.rstrip(b" \t\n\r"))
@@ -432,7 +455,7 @@ def check_plain(case, path, root):
         yield name, lambda read=read: expect(read() == wanted, True, "equality of the bytes")
 
 
-CHECKS = {"npy": check_npy, "b2nd": check_b2nd, "parquet": check_parquet, "json": check_json}
+CHECKS = {"arrow": check_arrow, "npy": check_npy, "b2nd": check_b2nd, "parquet": check_parquet, "json": check_json}
 
 
 def run(name, check):

@@ -1,8 +1,10 @@
 //! Reading frames, hostile ones too.
 
+use std::borrow::Cow;
 use std::io::{Error, ErrorKind, Result};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use super::super::blank::{Blank, Buffer};
 use super::super::blosc::{self, Decompressor, Fill, invalid, unsupported};
 use super::super::{ReadAt, in_parallel};
 use super::{FIXED, Layout, MAX_HEADER, READ_NDIM, too_large, zeroed};
@@ -195,23 +197,37 @@ impl Header {
     }
 
     /// Reads the whole array, in C order; `dst` must have [`Header::bytes`].
-    pub(crate) fn read_into(&self, source: &dyn ReadAt, dst: &mut [u8]) -> Result<()> {
+    pub(crate) fn read_into(&self, source: &dyn ReadAt, mut dst: Blank<'_>) -> Result<()> {
         if dst.len() != self.layout.bytes {
             return Err(Error::new(ErrorKind::InvalidInput, "a buffer of another size than the array"));
         }
+        let index = self.read_index(source)?;
         if self.layout.split.is_some() {
             // Each thread looks for the chunks of its share; a chunk may begin in one and end in the next.
-            return in_parallel(dst, self.layout.chunk_bytes, &|start, share| {
-                self.unpacked(source)?.read_exact_at(share, start as u64)
+            return in_parallel(dst, self.layout.chunk_bytes, 0, &|start, share: Blank<'_>| {
+                Last::new(Chunks::new(self, source, &index)?).read_all(share, start)
             });
         }
-        let mut chunks = Chunks::new(self, source)?;
-        let mut data = zeroed(self.layout.chunk_bytes)?;
+        let mut chunks = Chunks::new(self, source, &index)?;
+        let (mut data, mut array) = (zeroed(self.layout.chunk_bytes)?, zeroed(self.layout.bytes)?);
         for n in 0..self.layout.chunks {
-            chunks.decode(n, &mut data)?;
-            self.layout.scatter(n, &data, dst);
+            chunks.decode(n, Blank::over(&mut data))?;
+            self.layout.scatter(n, &data, &mut array);
         }
+        dst.put(&array);
         Ok(())
+    }
+
+    /// Where the chunks are: eight bytes a chunk, little-endian.
+    fn read_index(&self, source: &dyn ReadAt) -> Result<Vec<u8>> {
+        let len = self.layout.chunks.checked_mul(8).filter(|&len| len <= blosc::MAX_BYTES);
+        let mut index = zeroed(len.ok_or_else(|| unsupported("a Blosc2 frame with too many chunks"))?)?;
+        if !index.is_empty() {
+            let end = self.index.saturating_add((index.len() + blosc::HEADER) as u64).min(self.frame_len);
+            let mut chunks = Chunks::new(self, source, &[])?;
+            chunks.decode_at(self.index, end, self.frame_len, Blank::over(&mut index))?;
+        }
+        Ok(index)
     }
 
     /// Calls `each(offset, bytes)` for consecutive runs of the array's bytes in C order, which cover it. Takes memory
@@ -223,13 +239,14 @@ impl Header {
     ) -> Result<()> {
         let Some(axis) = self.layout.split else {
             let mut array = zeroed(self.layout.bytes)?;
-            self.read_into(source, &mut array)?;
+            self.read_into(source, Blank::over(&mut array))?;
             return each(0, &array);
         };
-        let mut chunks = Chunks::new(self, source)?;
+        let index = self.read_index(source)?;
+        let mut chunks = Chunks::new(self, source, &index)?;
         let mut data = zeroed(self.layout.chunk_bytes)?;
         for n in 0..self.layout.chunks {
-            chunks.decode(n, &mut data)?;
+            chunks.decode(n, Blank::over(&mut data))?;
             let (offset, len) = self.layout.run(axis, n);
             each(offset, &data[..len])?;
         }
@@ -240,18 +257,10 @@ impl Header {
 /// The array's bytes in C order, unpacked as they are asked for. The chunk that was unpacked last is kept.
 pub(crate) struct Unpacked<'a>(Mutex<Last<'a>>);
 
-struct Last<'a> {
-    chunks: Chunks<'a>,
-    /// Where in the array the bytes are that `data` begins with, and how many.
-    offset: usize,
-    len: usize,
-    data: Vec<u8>,
-}
-
 impl Header {
     pub(crate) fn unpacked<'a>(&'a self, source: &'a dyn ReadAt) -> Result<Unpacked<'a>> {
-        let chunks = Chunks::new(self, source)?;
-        Ok(Unpacked(Mutex::new(Last { chunks, offset: 0, len: 0, data: Vec::new() })))
+        let index = self.read_index(source)?;
+        Ok(Unpacked(Mutex::new(Last::new(Chunks::new(self, source, index)?))))
     }
 }
 
@@ -267,53 +276,66 @@ impl ReadAt for Unpacked<'_> {
         self.last().chunks.header.bytes() as u64
     }
 
-    fn read_exact_at(&self, mut buf: &mut [u8], offset: u64) -> Result<()> {
+    fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> Result<()> {
         let end = offset.checked_add(buf.len() as u64);
         if end.is_none_or(|end| end > self.len()) {
             return Err(ErrorKind::UnexpectedEof.into());
         }
-        let mut last = self.last();
         // Within the array, whose length is a `usize`.
-        let mut at = offset as usize;
-        while !buf.is_empty() {
-            let taken = last.read(buf, at)?;
-            at += taken;
-            buf = &mut buf[taken..];
-        }
-        Ok(())
+        self.last().read_all(Blank::over(buf), offset as usize)
     }
 }
 
-impl Last<'_> {
+struct Last<'a> {
+    chunks: Chunks<'a>,
+    /// Where in the array the bytes are that `data` begins with, and how many.
+    offset: usize,
+    len: usize,
+    data: Vec<u8>,
+}
+
+impl<'a> Last<'a> {
+    fn new(chunks: Chunks<'a>) -> Self {
+        Last { chunks, offset: 0, len: 0, data: Vec::new() }
+    }
+
+    /// Reads what begins at `at` in the array.
+    fn read_all(&mut self, mut dst: Blank<'_>, mut at: usize) -> Result<()> {
+        while dst.len() > 0 {
+            at += self.read(&mut dst, at)?;
+        }
+        Ok(())
+    }
+
     /// Reads up to the end of a chunk.
-    fn read(&mut self, buf: &mut [u8], at: usize) -> Result<usize> {
+    fn read(&mut self, dst: &mut Blank<'_>, at: usize) -> Result<usize> {
         if !(self.offset..self.offset + self.len).contains(&at) {
             let layout = &self.chunks.header.layout;
             match layout.split {
                 Some(axis) => {
                     let n = layout.chunk_at(axis, at);
                     let (offset, len) = layout.run(axis, n);
-                    if offset == at && len == layout.chunk_bytes && buf.len() >= len {
-                        self.chunks.decode(n, &mut buf[..len])?;
+                    if offset == at && len == layout.chunk_bytes && dst.len() >= len {
+                        self.chunks.decode(n, dst.take(len))?;
                         return Ok(len);
                     }
                     self.len = 0;
                     if self.data.is_empty() {
                         self.data = zeroed(layout.chunk_bytes)?;
                     }
-                    self.chunks.decode(n, &mut self.data)?;
+                    self.chunks.decode(n, Blank::over(&mut self.data))?;
                     (self.offset, self.len) = (offset, len);
                 }
                 None => {
                     self.data = zeroed(layout.bytes)?;
-                    self.chunks.header.read_into(self.chunks.source, &mut self.data)?;
+                    self.chunks.header.read_into(self.chunks.source, Blank::over(&mut self.data))?;
                     self.len = layout.bytes;
                 }
             }
         }
         let from = at - self.offset;
-        let taken = buf.len().min(self.len - from);
-        buf[..taken].copy_from_slice(&self.data[from..from + taken]);
+        let taken = dst.len().min(self.len - from);
+        dst.put(&self.data[from..from + taken]);
         Ok(taken)
     }
 }
@@ -323,61 +345,87 @@ struct Chunks<'a> {
     header: &'a Header,
     source: &'a dyn ReadAt,
     codec: Decompressor,
-    /// The index: eight bytes a chunk, little-endian.
-    offsets: Vec<u8>,
-    packed: Vec<u8>,
+    /// Eight bytes a chunk, little-endian.
+    index: Cow<'a, [u8]>,
+    window: Window,
 }
 
 impl<'a> Chunks<'a> {
-    fn new(header: &'a Header, source: &'a dyn ReadAt) -> Result<Self> {
-        let mut chunks = Chunks { header, source, codec: Decompressor::new()?, offsets: vec![], packed: vec![] };
-        if header.layout.chunks > 0 {
-            let len = header.layout.chunks.checked_mul(8).filter(|&len| len <= blosc::MAX_BYTES);
-            let mut offsets = zeroed(len.ok_or_else(|| unsupported("a Blosc2 frame with too many chunks"))?)?;
-            chunks.decode_at(header.index, header.frame_len, &mut offsets)?;
-            chunks.offsets = offsets;
-        }
-        Ok(chunks)
+    fn new(header: &'a Header, source: &'a dyn ReadAt, index: impl Into<Cow<'a, [u8]>>) -> Result<Self> {
+        let window = Window { start: 0, len: 0, buffer: Buffer::new() };
+        Ok(Chunks { header, source, codec: Decompressor::new()?, index: index.into(), window })
+    }
+
+    fn offset(&self, n: usize) -> Option<u64> {
+        self.index.get(8 * n..8 * n + 8)?.first_chunk().map(|bytes| u64::from_le_bytes(*bytes))
     }
 
     /// Fills `dst` with chunk `n`.
-    fn decode(&mut self, n: usize, dst: &mut [u8]) -> Result<()> {
-        let mut offset = [0; 8];
-        offset.copy_from_slice(&self.offsets[8 * n..8 * n + 8]);
-        let fill = match u64::from_le_bytes(offset) {
-            offset if offset >> 63 == 0 => {
-                let at = self.header.start.checked_add(offset).ok_or_else(|| invalid("a Blosc2 chunk lies nowhere"))?;
-                return self.decode_at(at, self.header.index, dst);
+    fn decode(&mut self, n: usize, dst: Blank<'_>) -> Result<()> {
+        let place = |offset: u64| self.header.start.checked_add(offset);
+        let fill = match self.offset(n) {
+            Some(offset) if offset >> 63 == 0 => {
+                let at = place(offset).ok_or_else(|| invalid("a Blosc2 chunk lies nowhere"))?;
+                // Where the next one begins this one ends, as a rule.
+                let next = self.offset(n + 1).filter(|next| *next > offset).and_then(place);
+                let end = next.unwrap_or(self.header.index).min(self.header.index);
+                return self.decode_at(at, end, self.header.index, dst);
             }
             // Zeros, and values never initialized.
-            offset if matches!(offset >> 56 & 0x7f, 1 | 4) => Fill::Zeros,
-            offset if offset >> 56 & 0x7f == 2 => Fill::Nan,
-            offset => return Err(invalid(format!("a Blosc2 frame's index has the entry {offset:#x}"))),
+            Some(offset) if matches!(offset >> 56 & 0x7f, 1 | 4) => Fill::Zeros,
+            Some(offset) if offset >> 56 & 0x7f == 2 => Fill::Nan,
+            entry => return Err(invalid(format!("a Blosc2 frame's index has the entry {entry:#x?}"))),
         };
         fill.fill(self.header.typesize, dst)
     }
 
-    /// Fills `dst` with the chunk at `at`, which must lie before `end`.
-    fn decode_at(&mut self, at: u64, end: u64, dst: &mut [u8]) -> Result<()> {
+    /// Fills `dst` with the chunk at `at`, which must lie before `end`; probably it ends at `likely_end`.
+    fn decode_at(&mut self, at: u64, likely_end: u64, end: u64, dst: Blank<'_>) -> Result<()> {
         let outside = || invalid("a Blosc2 chunk lies outside its frame");
         let room = end.checked_sub(at).filter(|&room| room >= blosc::HEADER as u64).ok_or_else(outside)?;
+        // No longer than what it unpacks to.
+        let longest = (dst.len() + blosc::HEADER) as u64;
+        let likely = likely_end.saturating_sub(at).clamp(blosc::HEADER as u64, longest.min(room));
         let mut header = [0; blosc::HEADER];
-        self.source.read_exact_at(&mut header, at)?;
-        let len = blosc::packed_len(&header, dst.len())?;
-        if len as u64 > room {
+        header.copy_from_slice(&self.window.read(self.source, at, likely as usize)?[..blosc::HEADER]);
+        let len = blosc::packed_len(&header, dst.len())? as u64;
+        if len > room {
             return Err(outside());
         }
-        // No larger than the file, and not longer than what it unpacks to.
-        if len > dst.len() + blosc::HEADER {
+        if len > longest {
             return Err(invalid("a Blosc2 chunk is longer than its data"));
         }
-        if self.packed.len() < len {
-            self.packed = Vec::new();
-            self.packed = zeroed(len)?;
-        }
-        let packed = &mut self.packed[..len];
-        packed[..blosc::HEADER].copy_from_slice(&header);
-        self.source.read_exact_at(&mut packed[blosc::HEADER..], at + blosc::HEADER as u64)?;
+        let packed = self.window.read(self.source, at, len as usize)?;
         self.codec.decompress(packed, dst)
+    }
+}
+
+/// Whole blocks of a source, as it verifies them: chunks begin and end within.
+struct Window {
+    start: u64,
+    len: usize,
+    buffer: Buffer,
+}
+
+impl Window {
+    /// The `len` bytes at `at`, which lie within the source.
+    fn read(&mut self, source: &dyn ReadAt, at: u64, len: usize) -> Result<&[u8]> {
+        const UNIT: u64 = super::super::BLOCK as u64;
+        let end = at.checked_add(len as u64).filter(|&end| end <= source.len()).ok_or(ErrorKind::UnexpectedEof)?;
+        if at < self.start || end > self.start + self.len as u64 {
+            let start = at - at % UNIT;
+            let wanted = (end.next_multiple_of(UNIT).min(source.len()) - start) as usize;
+            // The end of the last window is often the beginning of this one.
+            let old = (self.start..self.start + self.len as u64).contains(&start);
+            let kept = if old { (self.start + self.len as u64 - start) as usize } else { 0 };
+            let from = self.len - kept;
+            self.len = 0;
+            let buffer = self.buffer.get(wanted.max(from + kept))?;
+            buffer.copy_within(from..from + kept, 0);
+            source.read_exact_at(&mut buffer[kept..wanted], start + kept as u64)?;
+            (self.start, self.len) = (start, wanted);
+        }
+        let from = (at - self.start) as usize;
+        Ok(&self.buffer.get(self.len)?[from..from + len])
     }
 }

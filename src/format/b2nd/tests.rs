@@ -1,6 +1,7 @@
 use std::io::{ErrorKind, Write};
 
-use super::super::blosc::Compressor;
+use super::super::blank::Blank;
+use super::super::blosc::{Compressor, Recipe};
 use super::write::*;
 use super::*;
 
@@ -13,14 +14,14 @@ impl PatchWrite for Vec<u8> {
 
 fn frame(typesize: usize, shape: &[usize], data: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
-    write(&mut out, "<f8", typesize, shape, &mut &data[..]).unwrap();
+    write(&mut out, Recipe::BYTES, "<f8", typesize, shape, &mut &data[..]).unwrap();
     out
 }
 
 fn read(source: &Vec<u8>) -> Result<Vec<u8>> {
     let header = read_header(source)?;
     let mut array = zeroed(header.bytes())?;
-    header.read_into(source, &mut array)?;
+    header.read_into(source, Blank::over(&mut array))?;
     let mut streamed = Vec::new();
     header.for_each_run(source, &mut |offset, run| {
         assert_eq!(offset, streamed.len());
@@ -138,19 +139,19 @@ fn every_nan_keeps_its_bits() {
 #[test]
 fn what_cannot_be_written_is_unsupported() {
     for (typesize, shape) in [(8, &[1; 9][..]), (256, &[2]), (0, &[2])] {
-        let result = write(&mut Vec::new(), "<f8", typesize, shape, &mut std::io::repeat(1));
+        let result = write(&mut Vec::new(), Recipe::BYTES, "<f8", typesize, shape, &mut std::io::repeat(1));
         assert!(result.is_err(), "{typesize} {shape:?}");
     }
-    let short = write(&mut Vec::new(), "<f8", 8, &[3], &mut &[0; 23][..]);
+    let short = write(&mut Vec::new(), Recipe::BYTES, "<f8", 8, &[3], &mut &[0; 23][..]);
     assert_eq!(short.unwrap_err().kind(), ErrorKind::UnexpectedEof);
 }
 
 /// A frame with chunks and blocks that are boxes, as other writers make them: the reverse of `scatter`.
 fn boxes(typesize: usize, shape: &[usize], chunk: &[usize], block: &[usize], data: &[u8]) -> Vec<u8> {
     let layout = Layout::new(typesize, shape.to_vec(), chunk.to_vec(), block.to_vec()).unwrap();
-    let start = encode_header(&layout, "<i4", shape, 0, 0).unwrap();
+    let start = encode_header(&layout, Recipe::BYTES, "<i4", shape, 0, 0).unwrap();
     let mut out = start;
-    let mut codec = Compressor::new(typesize, layout.block_bytes).unwrap();
+    let mut codec = Compressor::new(Recipe::BYTES, typesize, layout.block_bytes).unwrap();
     let (mut offsets, mut packed, mut compressed) = (vec![], 0u64, vec![]);
     for n in 0..layout.chunks {
         let mut bytes = vec![0; layout.chunk_bytes];
@@ -171,11 +172,11 @@ fn boxes(typesize: usize, shape: &[usize], chunk: &[usize], block: &[usize], dat
         packed += compressed.len() as u64;
         out.write_all(&compressed).unwrap();
     }
-    Compressor::new(8, 1024).unwrap().compress(&offsets, &mut compressed).unwrap();
+    Compressor::new(Recipe::BYTES, 8, 1024).unwrap().compress(&offsets, &mut compressed).unwrap();
     out.write_all(&compressed).unwrap();
     out.write_all(&TRAILER).unwrap();
     let len = out.len() as u64;
-    out.patch(0, &encode_header(&layout, "<i4", shape, len, packed).unwrap()).unwrap();
+    out.patch(0, &encode_header(&layout, Recipe::BYTES, "<i4", shape, len, packed).unwrap()).unwrap();
     out
 }
 

@@ -3,7 +3,7 @@
 use std::io::{Read, Result, Write};
 
 use super::super::Encoder;
-use super::super::blosc::{self, Compressor, unsupported};
+use super::super::blosc::{self, Compressor, Recipe, unsupported};
 use super::{FIXED, Layout, MAX_NDIM, ZEROS, zeroed};
 
 /// A sink that frames are streamed to.
@@ -22,6 +22,7 @@ impl PatchWrite for Encoder {
 /// beginning, and is left at the frame's end. Takes memory of [`WRITE_SCRATCH`].
 pub(crate) fn write(
     out: &mut dyn PatchWrite,
+    recipe: Recipe,
     dtype: &str,
     typesize: usize,
     shape: &[usize],
@@ -33,19 +34,24 @@ pub(crate) fn write(
     }
     let layout = Layout::plan(typesize, shape)?;
     // The lengths are not known yet; those of the header do not depend on them.
-    let start = encode_header(&layout, dtype, shape, 0, 0)?;
+    let start = encode_header(&layout, recipe, dtype, shape, 0, 0)?;
     out.write_all(&start)?;
-    let (packed, index) = write_chunks(out, &layout, elements)?;
+    let (packed, index) = write_chunks(out, recipe, &layout, elements)?;
     out.write_all(&index)?;
     out.write_all(&TRAILER)?;
     let len = start.len() as u64 + packed + index.len() as u64 + TRAILER.len() as u64;
-    out.patch(0, &encode_header(&layout, dtype, shape, len, packed)?)
+    out.patch(0, &encode_header(&layout, recipe, dtype, shape, len, packed)?)
 }
 
 /// The bytes that the chunks took, and the index chunk.
-fn write_chunks(out: &mut dyn PatchWrite, layout: &Layout, elements: &mut dyn Read) -> Result<(u64, Vec<u8>)> {
+fn write_chunks(
+    out: &mut dyn PatchWrite,
+    recipe: Recipe,
+    layout: &Layout,
+    elements: &mut dyn Read,
+) -> Result<(u64, Vec<u8>)> {
     let Some(axis) = layout.split else { return Ok((0, vec![])) };
-    let mut codec = Compressor::new(layout.typesize, layout.block_bytes)?;
+    let mut codec = Compressor::new(recipe, layout.typesize, layout.block_bytes)?;
     let (mut data, mut chunk) = (zeroed(layout.chunk_bytes)?, Vec::new());
     let (mut offsets, mut packed) = (Vec::new(), 0u64);
     for n in 0..layout.chunks {
@@ -62,7 +68,7 @@ fn write_chunks(out: &mut dyn PatchWrite, layout: &Layout, elements: &mut dyn Re
         out.write_all(&chunk)?;
         packed += chunk.len() as u64;
     }
-    Compressor::new(8, 64 << 10)?.compress(&offsets, &mut chunk)?;
+    Compressor::new(Recipe::BYTES, 8, 64 << 10)?.compress(&offsets, &mut chunk)?;
     Ok((packed, chunk))
 }
 
@@ -103,6 +109,7 @@ impl Pack for Vec<u8> {
 /// The frame's header, with the array's metalayer.
 pub(super) fn encode_header(
     layout: &Layout,
+    recipe: Recipe,
     dtype: &str,
     shape: &[usize],
     frame_len: u64,
@@ -116,14 +123,14 @@ pub(super) fn encode_header(
     h.extend(frame_len.to_be_bytes());
     // Frame version 2 with 64-bit offsets, contiguous, and what chunks are made with.
     let split_mode = 3;
-    h.extend([0xa4, 0x12, 0, blosc::LZ4 | blosc::LEVEL << 4, split_mode]);
+    h.extend([0xa4, 0x12, 0, recipe.codec | recipe.level << 4, split_mode]);
     h.int64((layout.chunk_bytes * layout.chunks) as u64)?;
     h.int64(packed)?;
     h.int32(layout.typesize)?;
     h.int32(layout.block_bytes)?;
     h.int32(layout.chunk_bytes)?;
     // One thread each way, no metalayers of variable length; then the filters, the codec again, and no parameters.
-    h.extend([0xd1, 0, 1, 0xd1, 0, 1, 0xc2, 0xd8, 6, 0, 0, 0, 0, 0, blosc::SHUFFLE, blosc::LZ4, 0]);
+    h.extend([0xd1, 0, 1, 0xd1, 0, 1, 0xc2, 0xd8, 6, 0, 0, 0, 0, 0, recipe.filter, recipe.codec, 0]);
     h.extend([0; 8]);
     // The metalayers: an index of 17 bytes with one name and offset, then one value.
     h.extend([0x93, 0xcd, 0, 17, 0xde, 0, 1, 0xa4]);

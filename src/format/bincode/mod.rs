@@ -87,9 +87,9 @@ pub(crate) fn encode<T: Serialize + 'static>(value: &T, out: &mut Encoder) -> Re
     let choice = match out.compression() {
         Compression::Never => RAW,
         _ if sample.len() < SHORTEST => RAW,
-        Compression::Auto if !lz4_pays(&sample) => RAW,
+        Compression::Auto | Compression::Fast if !lz4_pays(&sample) => RAW,
         Compression::Small if cfg!(feature = "zstd") => ZSTD,
-        Compression::Auto | Compression::Small => LZ4,
+        _ => LZ4,
     };
     let extension = match choice {
         LZ4 => {

@@ -17,13 +17,15 @@ use parquet::file::properties::WriterProperties;
 use parquet::file::reader::{ChunkReader, Length};
 use serde_json::json;
 
-use super::super::{Compression, Decoder, Encoder, Format, Payload, ROW_GROUP_BYTES, ReadAt, read_frame};
+use super::super::{
+    Compression, Decoder, Encoder, Format, FrameFormat, Payload, ROW_GROUP_BYTES, ReadAt, ipc, read_frame,
+};
 use super::{Justified, check};
 use crate::error::{Error, ErrorKind, Result};
 use crate::value::{Selection, read_pieces};
 
 /// Rows of a batch that is read.
-const BATCH_ROWS: u64 = 64 << 10;
+pub(crate) const BATCH_ROWS: u64 = 64 << 10;
 
 /// Rows of a frame in pieces that are written before its size is looked at.
 const PIECE_ROWS: usize = 8 << 10;
@@ -36,6 +38,9 @@ pub(crate) fn encode(schema: &SchemaRef, batches: &[RecordBatch], size: usize, o
     let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
     out.describe("rows", rows);
     out.describe("columns", described(schema));
+    if out.frame_format() == FrameFormat::Arrow && ipc::carries(schema, batches) {
+        return ipc::encode(schema, batches, size, out);
+    }
     let group = (ROW_GROUP_BYTES / (size / rows.max(1)).max(1)).clamp(1024, GROUP_ROWS);
     let properties = properties(out.compression(), group);
     let write = || {
@@ -51,8 +56,10 @@ pub(crate) fn encode(schema: &SchemaRef, batches: &[RecordBatch], size: usize, o
 
 fn properties(compression: Compression, group: usize) -> WriterProperties {
     let codec = match compression {
-        Compression::Never => Codec::LZ4_RAW,
-        Compression::Auto | Compression::Small => Codec::ZSTD(ZstdLevel::default()),
+        Compression::Fast | Compression::Never => Codec::LZ4_RAW,
+        // As small as level 3 makes it, in two thirds of the time.
+        Compression::Auto => Codec::ZSTD(ZstdLevel::try_new(1).unwrap_or_default()),
+        Compression::Small => Codec::ZSTD(ZstdLevel::try_new(3).unwrap_or_default()),
     };
     WriterProperties::builder().set_compression(codec).set_max_row_group_row_count(Some(group)).build()
 }
@@ -184,6 +191,9 @@ impl Batches {
 
 /// Reads what is selected: at least one batch.
 pub(crate) fn decode(input: &mut Decoder, selection: &Selection) -> Result<Vec<RecordBatch>> {
+    if input.format() == ipc::NAME {
+        return Ok(ipc::decode(input, selection)?.1);
+    }
     let reader = batches(input, selection)?;
     let schema = reader.schema.clone();
     let mut batches = reader.collect::<Result<Vec<_>>>()?;

@@ -12,7 +12,7 @@ use crate::memory::usable_memory;
 use crate::value::Selection;
 
 /// The most that a compression makes of a byte; zstd comes close with a constant.
-const RATIO: u64 = 1 << 15;
+pub(crate) const RATIO: u64 = 1 << 15;
 
 /// What values take in polars, in units of what they took as they were inserted: text of 4-byte offsets becomes views.
 const GROWTH: u64 = 4;

@@ -5,7 +5,7 @@
 use std::io;
 use std::ops::Range;
 
-use arrow_ipc::{Field, KeyValue, Precision, Type};
+use arrow_ipc::{Field, KeyValue, Precision, Schema, Type};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 
@@ -307,8 +307,13 @@ impl Widths {
         };
         let schema = arrow_ipc::root_as_message(message).ok().and_then(|message| message.header_as_schema());
         let schema = schema.ok_or_else(|| invalid("the Arrow schema is none"))?;
+        self.add_schema(&schema, message.len())
+    }
+
+    /// Adds up those of a schema that is kept in so many bytes.
+    fn add_schema(&mut self, schema: &Schema<'_>, len: usize) -> io::Result<()> {
         // Flatbuffers can share their parts, so that few bytes would become a tree of any size.
-        let mut room = message.len() * 4;
+        let mut room = len.saturating_mul(4);
         spend(&mut room, None, schema.custom_metadata().iter().flatten())?;
         for field in schema.fields().iter().flatten() {
             let bits = self.bits(&field, 0, &mut room)?;
@@ -351,6 +356,14 @@ impl Widths {
         };
         Ok(bits)
     }
+}
+
+/// Refuses an Arrow schema, kept in so many bytes, that would become much more in memory or nests too deep.
+///
+/// # Errors
+/// `InvalidData`.
+pub(crate) fn check_schema(schema: &Schema<'_>, len: usize) -> io::Result<()> {
+    Widths::default().add_schema(schema, len)
 }
 
 /// Takes what a field says off the room that is left.

@@ -17,7 +17,8 @@ use crate::value::frame;
 pub(crate) use self::claims::Justified;
 #[cfg(feature = "polars")]
 pub(crate) use self::claims::Part;
-pub(crate) use self::claims::check;
+pub(crate) use self::claims::{RATIO, check};
+pub(crate) use self::footer::check_schema;
 #[cfg(feature = "polars")]
 pub(crate) use self::footer::footer_range;
 

@@ -1,6 +1,6 @@
 //! Sound bytes: what a chest stores of a value.
 
-use icechest::{Chest, Compression, Decoder, Encoder, Format, IntoValue, Kind, Value};
+use icechest::{Builder, Chest, Compression, Decoder, Encoder, Format, IntoValue, Kind, Value};
 use serde_json::Value as Json;
 
 /// The bytes of a stored value, and what its decoder is told of them.
@@ -47,8 +47,13 @@ impl<const KIND: u8> Value for Bytes<KIND> {
 
 /// How a value is stored.
 pub(super) fn stored<I: IntoValue>(value: I, compression: Compression) -> Seed {
+    stored_by(value, Chest::builder().compression(compression))
+}
+
+/// What a chest with these settings makes of a value.
+pub(super) fn stored_by<I: IntoValue>(value: I, builder: Builder) -> Seed {
     let dir = crate::helpers::dir();
-    let chest = Chest::builder().compression(compression).open(dir.path()).unwrap();
+    let chest = builder.open(dir.path()).unwrap();
     chest.insert("value", value).unwrap();
     chest.flush().unwrap();
     drop(chest);

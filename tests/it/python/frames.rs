@@ -7,7 +7,7 @@ use arrow_array::types::{Int8Type, Int16Type, Int64Type};
 use arrow_array::*;
 use arrow_schema::{DataType as ArrowType, Field};
 use half::f16;
-use icechest::{Compression, IntoValue};
+use icechest::{Chest, Compression, FrameFormat, IntoValue};
 use polars_core::df;
 use polars_core::prelude::{
     CategoricalPhysical, Categories, DataFrame, DataType, FrozenCategories, IntoColumn, IntoSeries, NamedFrom, Series,
@@ -216,6 +216,27 @@ fn check_arrow(columns: &[(ArrayRef, Outside)]) {
 #[test]
 fn python_reads_polars_frames_of_every_type() {
     check_polars(&[numbers(), texts(), times(), nested()].into_iter().flatten().collect::<Vec<_>>());
+}
+
+#[test]
+fn python_reads_and_maps_arrow_files() {
+    let mut cases = Cases::with(Chest::builder().frame_format(FrameFormat::Arrow));
+    let columns: Vec<_> = [numbers(), times()].into_iter().flatten().collect();
+    let (arrow, polars) = (flat(), Outside("string", "String", json!(["a", "", null, "not short enough for a view"])));
+    let text = series([Some("a"), Some(""), None, Some("not short enough for a view")]);
+    let columns = [columns, vec![(text, polars)]].concat();
+    for rows in [4, 2, 0] {
+        let parts = columns.iter().enumerate();
+        let parts = parts.map(|(i, (series, _))| series.slice(0, rows).with_name(i.to_string().into()).into_column());
+        let frame = DataFrame::new(rows, parts.collect()).unwrap();
+        cases.add_frame(&format!("polars, {rows} rows"), frame, &first_rows(&columns, rows));
+        let parts = arrow.iter().enumerate().map(|(i, (array, _))| (i.to_string(), array.slice(0, rows), true));
+        let batch = RecordBatch::try_from_iter_with_nullable(parts).unwrap();
+        cases.add_frame(&format!("Arrow, {rows} rows"), batch.clone(), &first_rows(&arrow, rows));
+        let halves = vec![batch.slice(0, rows / 2), batch.slice(rows / 2, rows - rows / 2)];
+        cases.add_frame(&format!("Arrow in batches, {rows} rows"), halves, &first_rows(&arrow, rows));
+    }
+    assert_eq!(cases.check(), ["arrow"; 9]);
 }
 
 #[test]

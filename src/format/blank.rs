@@ -1,0 +1,195 @@
+//! Memory that is written for the first time, without being zeroed before: that would take as long as reading does.
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+/// Bytes to be written from the first to the last, each once; parts of them may be written by several threads.
+pub struct Blank<'a> {
+    bytes: &'a mut [MaybeUninit<u8>],
+    /// The bytes that were written of all that this is a part of.
+    written: Option<&'a AtomicUsize>,
+}
+
+impl<'a> Blank<'a> {
+    /// Bytes that were written before, to be written over.
+    pub(crate) fn over(bytes: &'a mut [u8]) -> Self {
+        // SAFETY: the types have the same layout. No method makes bytes uninitialized, and the slice is not given out.
+        let bytes = unsafe { &mut *(std::ptr::from_mut(bytes) as *mut [MaybeUninit<u8>]) };
+        Self { bytes, written: None }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Takes the first `len` bytes off.
+    ///
+    /// # Panics
+    /// If there are fewer.
+    pub(crate) fn take(&mut self, len: usize) -> Self {
+        let (front, back) = std::mem::take(&mut self.bytes).split_at_mut(len);
+        self.bytes = back;
+        Self { bytes: front, written: self.written }
+    }
+
+    /// Writes the first bytes.
+    ///
+    /// # Panics
+    /// If there are fewer.
+    pub(crate) fn put(&mut self, bytes: &[u8]) {
+        self.take(bytes.len()).write(|blank| {
+            blank.write_copy_of_slice(bytes);
+        });
+    }
+
+    /// Writes all bytes alike.
+    pub(crate) fn fill(self, byte: u8) {
+        self.write(|blank| {
+            blank.fill(MaybeUninit::new(byte));
+        });
+    }
+
+    /// `write` writes all bytes.
+    fn write(self, write: impl FnOnce(&mut [MaybeUninit<u8>])) {
+        write(self.bytes);
+        self.count();
+    }
+
+    /// Writes all bytes, as a library in C does.
+    ///
+    /// # Safety
+    /// When `write` succeeds it has written all bytes from the pointer on, as many as it is told, and no other.
+    #[cfg(feature = "blosc")]
+    pub(crate) unsafe fn write_raw(self, write: impl FnOnce(*mut u8, usize) -> io::Result<()>) -> io::Result<()> {
+        write(self.bytes.as_mut_ptr().cast(), self.bytes.len())?;
+        self.count();
+        Ok(())
+    }
+
+    fn count(self) {
+        if let Some(written) = self.written {
+            written.fetch_add(self.bytes.len(), Ordering::Relaxed);
+        }
+    }
+}
+
+/// `len` elements of which `write` writes the bytes.
+pub(crate) fn written<T: bytemuck::Pod>(
+    len: usize,
+    write: &mut dyn FnMut(Blank<'_>) -> io::Result<()>,
+) -> io::Result<Vec<T>> {
+    let mut elements: Vec<T> = Vec::new();
+    elements.try_reserve_exact(len)?;
+    let (room, size) = (&mut elements.spare_capacity_mut()[..len], len * size_of::<T>());
+    // SAFETY: the memory of `len` elements, borrowed as long as `room` is; bytes have no alignment, and whatever is
+    // written to them, a `MaybeUninit` may hold it.
+    let bytes = unsafe { std::slice::from_raw_parts_mut(room.as_mut_ptr().cast::<MaybeUninit<u8>>(), size) };
+    let count = AtomicUsize::new(0);
+    write(Blank { bytes, written: Some(&count) })?;
+    if count.into_inner() != size {
+        return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the elements were not all written"));
+    }
+    // SAFETY: there is capacity for them. Each byte belonged to one `Blank` at most, which gave it up to be written and
+    // counted; as many were counted as there are, so all were. Any bytes are elements of a `Pod`.
+    unsafe { elements.set_len(len) };
+    Ok(elements)
+}
+
+/// What is dear to make, kept for whoever needs one next.
+pub(crate) struct Pool<T>(Mutex<Vec<T>>);
+
+impl<T> Pool<T> {
+    /// More than so many are not kept.
+    const MANY: usize = 4;
+
+    pub(crate) const fn new() -> Self {
+        Self(Mutex::new(Vec::new()))
+    }
+
+    pub(crate) fn take(&self) -> Option<T> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).pop()
+    }
+
+    pub(crate) fn put(&self, item: T) {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.len() < Self::MANY {
+            kept.push(item);
+        }
+    }
+}
+
+/// A buffer that goes back to where it came from.
+pub(crate) struct Buffer(pub(crate) Vec<u8>);
+
+static BUFFERS: Pool<Vec<u8>> = Pool::new();
+
+impl Buffer {
+    /// A longer one is not kept.
+    const LONGEST: usize = 2 << 20;
+
+    /// What is in it is left over from others.
+    pub(crate) fn new() -> Self {
+        Self(BUFFERS.take().unwrap_or_default())
+    }
+
+    /// Its first `len` bytes, of any content.
+    pub(crate) fn get(&mut self, len: usize) -> io::Result<&mut [u8]> {
+        if self.0.len() < len {
+            self.0.try_reserve_exact(len - self.0.len())?;
+            self.0.resize(len, 0);
+        }
+        Ok(&mut self.0[..len])
+    }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        if self.0.capacity() <= Self::LONGEST {
+            BUFFERS.put(std::mem::take(&mut self.0));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_written_in_parts_is_there() {
+        let numbers = written::<u16>(3, &mut |mut blank| {
+            let mut front = blank.take(2);
+            front.put(&[1]);
+            front.put(&[0]);
+            blank.take(2).fill(7);
+            blank.put(&[2, 0]);
+            Ok(())
+        });
+        assert_eq!(numbers.unwrap(), [1, 0x707, 2].map(u16::from_le));
+        assert!(written::<f64>(0, &mut |_| Ok(())).unwrap().is_empty());
+    }
+
+    #[test]
+    fn what_was_not_written_is_not_read() {
+        assert!(written::<u16>(3, &mut |_| Ok(())).is_err());
+        let forgotten = written::<u8>(4, &mut |mut blank| {
+            blank.put(&[1, 2]);
+            blank.take(1);
+            blank.put(&[4]);
+            Ok(())
+        });
+        assert_eq!(forgotten.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+        assert!(written::<u64>(usize::MAX, &mut |_| Ok(())).is_err());
+    }
+
+    #[test]
+    fn long_buffers_are_not_kept() {
+        let mut buffer = Buffer::new();
+        assert_eq!(buffer.get(10).unwrap().len(), 10);
+        buffer.get(Buffer::LONGEST + 1).unwrap();
+        drop(buffer);
+        let kept: Vec<_> = (0..=Pool::<()>::MANY).map(|_| Buffer::new()).collect();
+        assert!(kept.iter().all(|buffer| buffer.0.capacity() <= Buffer::LONGEST));
+    }
+}
