@@ -205,7 +205,7 @@ fn choose(saved: Vec<Row>, found: Vec<Found>) -> (Vec<Row>, Vec<String>) {
             continue;
         }
         rows.extend(match told.get(file) {
-            Some(saved) => are_sound(saved, &parts).then(|| (*saved).clone()),
+            Some(saved) => with_named(&found.row, saved, &parts),
             None => with_parts(&found.row, file, &parts),
         });
     }
@@ -218,10 +218,22 @@ fn choose(saved: Vec<Row>, found: Vec<Found>) -> (Vec<Row>, Vec<String>) {
     (rows, rest)
 }
 
-/// Whether all parts are there that a row of the old catalog names.
-fn are_sound(row: &Row, parts: &[Found]) -> bool {
-    let is_there = |file: &String| parts.iter().any(|found| found.is_sound && found.row.file.as_ref() == Some(file));
-    row.files().iter().skip(1).all(is_there)
+/// The row of a value, as its files tell, with the parts that the old catalog's row names. None if one of them is damaged.
+fn with_named(row: &Row, saved: &Row, parts: &[Found]) -> Option<Row> {
+    let named = saved.parts().ok()?;
+    if named.is_empty() {
+        return Some(row.clone());
+    }
+    let mut rows = row.rows()?;
+    let mut chosen = Vec::new();
+    for part in &named {
+        let is_it = |found: &&Found| found.is_sound && found.row.file.as_ref() == Some(&part.file);
+        let found = parts.iter().find(is_it)?;
+        let count = found.row.rows()?;
+        chosen.push(Part::of_row(&found.row, count).ok()?);
+        rows = rows.checked_add(count)?;
+    }
+    row.with_parts(&chosen, rows).ok()
 }
 
 /// The row of a value whose first rows are in `file`, with the parts that say that they follow, each of which begins where

@@ -269,14 +269,16 @@ impl<'a> Transaction<'a> {
             let mut retire = self.sql.prepare_cached(retire).map_err(sql_error)?;
             retire.execute([version, since]).map_err(sql_error)?;
         }
+        let had = files.len();
         files.retain(|(file, _)| !needed.contains(file));
+        let shares = files.len() < had;
         if was_synced {
             let bytes = files.iter().fold(0, |sum: i64, (_, bytes)| sum.saturating_add(*bytes));
             self.state.waiting = self.state.waiting.saturating_add(bytes);
         } else {
             self.throw_away(version, files.into_iter().map(|(file, _)| file).collect(), key)?;
         }
-        if !needed.is_empty() {
+        if shares {
             self.pass_doubt_on(version, since)?;
         }
         self.delete(hash(key.canonical()), version, stored_bytes)?;
