@@ -226,15 +226,27 @@ impl<A: Element> Read for Elements<'_, A> {
 /// How the array is compressed; told in the catalog, with the reason.
 #[cfg(feature = "blosc")]
 fn choose<A: Element>(array: &ArrayViewD<'_, A>, out: &mut Encoder) -> io::Result<Option<Recipe>> {
-    if array.ndim() > super::b2nd::MAX_NDIM {
-        return Ok(None);
-    }
     let (size, all) = (size_of::<A>(), Elements::new(array.view(), false).contiguous());
     let piece = |start, end| match all {
         Some(bytes) => Ok(Cow::Borrowed(&bytes[start..end])),
         None => gather(array, start / size, end / size).map(Cow::Owned),
     };
-    let choice = choose_for(out.compression(), array.len() * size, size, piece, || out.disk_speed(array.len() * size))?;
+    choose_by(out, array.shape(), size, piece)
+}
+
+/// As [`choose`], for elements of `size` bytes, of which `piece` gives those from an offset to another.
+#[cfg(feature = "blosc")]
+fn choose_by<'a>(
+    out: &mut Encoder,
+    shape: &[usize],
+    size: usize,
+    piece: impl Fn(usize, usize) -> io::Result<Cow<'a, [u8]>>,
+) -> io::Result<Option<Recipe>> {
+    if shape.len() > super::b2nd::MAX_NDIM {
+        return Ok(None);
+    }
+    let bytes = shape.iter().product::<usize>() * size;
+    let choice = choose_for(out.compression(), bytes, size, piece, || out.disk_speed(bytes))?;
     let Some(Choice { recipe, why }) = choice else { return Ok(None) };
     out.describe("compression", recipe.map_or("none", |recipe| recipe.name));
     out.describe("why", why);
@@ -431,7 +443,7 @@ pub(crate) fn elements<'a>(input: &'a Decoder, layout: &'a Layout) -> io::Result
     }
 }
 
-/// Writes the array that is read in C order: compressed, if its first rows are. Gives the bytes of its elements too.
+/// Writes the array that is read, in C order, compressed if that pays. Gives the bytes of its elements too.
 pub(crate) fn rewrite(input: &mut Decoder, mut out: Encoder) -> Result<(Encoder, Format, u64)> {
     let cannot_write = |error| Error::io("cannot write the array", error);
     let layout = read_layout(input)?;
@@ -443,8 +455,14 @@ pub(crate) fn rewrite(input: &mut Decoder, mut out: Encoder) -> Result<(Encoder,
     let source = elements(input, &layout).map_err(cannot_write)?;
     let mut stream = Stream { source: &*source, position: 0 };
     #[cfg(feature = "blosc")]
-    if input.format() == "b2nd" {
-        super::b2nd::write(&mut out, &layout.dtype, _itemsize, &layout.shape, &mut stream).map_err(cannot_write)?;
+    let piece = |start: usize, end: usize| {
+        let mut bytes = vec![0; end - start];
+        source.read_exact_at(&mut bytes, start as u64).map(|()| Cow::Owned(bytes))
+    };
+    #[cfg(feature = "blosc")]
+    if let Some(recipe) = choose_by(&mut out, &layout.shape, _itemsize, piece).map_err(cannot_write)? {
+        super::b2nd::write(&mut out, recipe, &layout.dtype, _itemsize, &layout.shape, &mut stream)
+            .map_err(cannot_write)?;
         return Ok((out, Format::new("b2nd", "b2nd"), bytes as u64));
     }
     out.write_all(&header(&layout.dtype, false, &layout.shape, 0)).map_err(cannot_write)?;

@@ -45,7 +45,7 @@ fn arrays_grow_by_rows_that_are_written_alone() {
         assert_eq!(fs::metadata(&first).unwrap().modified().unwrap(), before.modified().unwrap());
         let info = chest.info("a").unwrap();
         assert_eq!((info.parts, info.about["shape"][0].as_u64()), (3, Some(26_000)));
-        assert_eq!(info.about.as_object().unwrap().len(), 3, "{}", info.about);
+        assert!(info.about.as_object().unwrap().keys().all(|name| !name.starts_with('$')), "{}", info.about);
         assert_eq!(files(&chest), 3);
         for chest in [chest, Chest::open(dir.path()).unwrap()] {
             let whole = rows(0, 26_000);
