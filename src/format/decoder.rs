@@ -112,19 +112,6 @@ impl ReadAt for Vec<u8> {
     }
 }
 
-#[cfg(feature = "polars")]
-impl ReadAt for bytes::Bytes {
-    fn len(&self) -> u64 {
-        <[u8]>::len(self) as u64
-    }
-
-    fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
-        let bytes = usize::try_from(offset).ok().and_then(|start| self.get(start..start.checked_add(buf.len())?));
-        buf.copy_from_slice(bytes.ok_or(io::ErrorKind::UnexpectedEof)?);
-        Ok(())
-    }
-}
-
 /// The stored bytes of one value, verified block by block as they are read.
 pub(crate) struct Payload {
     body: Body,

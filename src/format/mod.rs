@@ -129,7 +129,9 @@ pub enum FrameFormat {
     /// Parquet, compressed: small, and parts of it can be read alone.
     #[default]
     Parquet,
-    /// Arrow IPC, as in memory: several times larger, and mapped instead of read.
+    /// Arrow IPC, as in memory: several times larger, and mapped instead of read. The file is verified when this process
+    /// maps a version for the first time, unless this process wrote it; as with every mapped file, a program that
+    /// shortens it in place (this crate never does) ends the process that reads beyond the new end.
     ///
     /// What Arrow IPC cannot carry (integers of 128 bits; batches with dictionaries of their own) goes into Parquet, as
     /// do frames that are written in pieces.

@@ -5,7 +5,6 @@ use std::io::{self, Write};
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use bytes::Bytes;
 use polars_arrow::array::{
     Array, BinaryArray, BinaryViewArrayGeneric, BooleanArray, DictionaryArray, FixedSizeBinaryArray,
     FixedSizeListArray, ListArray, MapArray, PrimitiveArray, StructArray, Utf8Array, ViewType,
@@ -148,31 +147,17 @@ fn decode_piece(input: &mut Decoder, selection: &Selection) -> Result<DataFrame>
         });
     }
     let is_whole = selection.rows.is_none() && selection.columns.is_none();
-    // A part is read alone, unless the file was verified before.
-    let frame = if is_whole || input.is_verified() {
-        let bytes = whole(input)?;
-        let part = parquet::check(&bytes, input.size(), selection)?.part;
-        read_frame(|| read(bytes, &part, selection).map_err(cannot_read))?
-    } else {
-        let payload = input.payload().clone();
-        let part = parquet::check(&*payload, input.size(), selection)?.part;
-        let bytes = wanted_bytes(&payload, &part.ranges)?.into();
-        read_frame(|| read(bytes, &part, selection).map_err(cannot_read))?
-    };
+    let payload = input.payload().clone();
+    let bytes = if is_whole { input.read_to_vec()? } else { Vec::new() };
+    let source: &dyn ReadAt = if is_whole { &bytes } else { &*payload };
+    let part = parquet::check(source, input.size(), selection)?.part;
+    let bytes = if is_whole { bytes } else { wanted_bytes(&payload, &part.ranges)? };
+    let frame = read_frame(|| read(bytes, &part, selection).map_err(cannot_read))?;
     match rows_in_catalog(input) {
         // A file without columns has no rows of its own.
         Some(rows) if frame.width() == 0 => empty(selection.rows_of(rows).len()),
         _ => Ok(frame),
     }
-}
-
-/// The whole file, mapped if it can be. The label in it lies where nobody looks.
-fn whole(input: &mut Decoder) -> Result<Bytes> {
-    let map =
-        input.map_labelled(input.is_verified()).map_err(|error| Error::io("cannot map the frame's file", error))?;
-    let Some(map) = map else { return input.read_to_vec().map(Bytes::from) };
-    input.note_verified();
-    Ok(Bytes::from_owner(map))
 }
 
 fn rows_in_catalog(input: &Decoder) -> Option<usize> {
@@ -289,7 +274,7 @@ fn wanted_bytes(payload: &Payload, ranges: &[Range<u64>]) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn read(bytes: Bytes, part: &Part, selection: &Selection) -> PolarsResult<DataFrame> {
+fn read(bytes: Vec<u8>, part: &Part, selection: &Selection) -> PolarsResult<DataFrame> {
     let mut reader = ParquetReader::new(io::Cursor::new(bytes)).with_columns(selection.columns.clone());
     if selection.rows.is_some() {
         // polars would look into groups that it then takes no rows of.

@@ -70,7 +70,9 @@ impl Cases {
         for (key, facts) in &mut self.cases {
             facts["key"] = key.canonical().into();
             facts["file"] = self.chest.file(&*key).unwrap().unwrap().to_str().unwrap().into();
-            facts["format"] = self.chest.info(&*key).unwrap().format.unwrap().into();
+            let info = self.chest.info(&*key).unwrap();
+            facts["format"] = info.format.unwrap().into();
+            facts["compression"] = info.about["compression"].clone();
         }
         let manifest: Vec<_> = self.cases.iter().map(|(_, facts)| facts).collect();
         std::fs::write(self.dir.path().join("manifest.json"), serde_json::to_vec(&manifest).unwrap()).unwrap();

@@ -101,7 +101,9 @@ def check_b2nd(case, path, root):
     def header():
         array = blosc2.open(str(path), mode="r")
         expect((array.dtype, array.shape), (wanted.dtype, wanted.shape), "dtype and shape")
-        expect(array.schunk.cparams.codec, blosc2.Codec.LZ4, "codec")
+        filters = {blosc2.Filter.SHUFFLE: "shuffle", blosc2.Filter.BITSHUFFLE: "bitshuffle"}
+        used = [filters[each] for each in array.schunk.cparams.filters if each in filters]
+        expect("+".join([array.schunk.cparams.codec.name.lower(), *used]), case["compression"], "codec and filter")
 
     yield "blosc2 header", header
     for part in slices(wanted.shape):
