@@ -53,7 +53,7 @@
 //! Memory beyond the budget: values that you hold and that do not fit, and one that each thread inserts; buffers of up to
 //! 20 MiB, and the row group of a frame that is being written (16 to 32 MiB), for each core, of which two at least, as only
 //! so many threads write at the same time; the same for each thread that reads a file, or inserts a value that does not
-//! become resident; the catalog's caches, of 24 MiB for writing and 8 MiB for reading. The system's allocator may keep
+//! become resident; the catalog's caches, of 20 MiB for writing and 4 MiB for reading. The system's allocator may keep
 //! freed memory on top of that, most where many
 //! threads decode frames.
 //!

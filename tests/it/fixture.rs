@@ -5,8 +5,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use arrow_array::RecordBatch;
-use icechest::{AnyArray, Chest, Compression, Digest, Key};
-use ndarray::{Array1, Array2};
+use icechest::{AnyArray, Chest, Compression, Digest, FrameFormat, Key};
+use ndarray::{Array1, Array2, Axis, concatenate};
 use polars_core::df;
 use polars_core::frame::DataFrame;
 use serde_json::json;
@@ -76,8 +76,16 @@ fn make(dir: &Path) {
     chest.insert("smooth, small", smooth()).unwrap();
     chest.insert("frame, small", frame()).unwrap();
     chest.insert("frame, small", frame()).unwrap();
+    chest.insert("grown", noise()).unwrap();
+    chest.append("grown", noise()).unwrap();
+    chest.append("grown", noise()).unwrap();
+    chest.insert("grown frame", frame()).unwrap();
+    chest.append("grown frame", frame()).unwrap();
     chest.insert("removed", 1).unwrap();
     chest.remove("removed").unwrap();
+    drop(chest);
+    let chest = Chest::builder().inline_limit(0).frame_format(FrameFormat::Arrow).open(dir).unwrap();
+    chest.insert("frame, arrow", frame()).unwrap();
     chest.sync().unwrap();
 }
 
@@ -100,7 +108,7 @@ fn check(chest: &Chest) {
     }
     assert_eq!(*chest.get::<Array1<u32>>("noise").unwrap(), noise());
     assert_eq!(chest.get::<AnyArray>("noise").unwrap().shape(), [500]);
-    for key in ["frame", "frame, small"] {
+    for key in ["frame", "frame, small", "frame, arrow"] {
         assert!(chest.get::<DataFrame>(key).unwrap().equals_missing(&frame()), "{key}");
     }
     assert_eq!(chest.get::<RecordBatch>("frame").unwrap().num_rows(), 200);
@@ -113,7 +121,10 @@ fn check(chest: &Chest) {
     for (number, key) in keys().into_iter().enumerate() {
         assert_eq!(*chest.get::<u64>(&key).unwrap(), number as u64, "{key}");
     }
-    assert_eq!(chest.len().unwrap(), 10 + keys().len() as u64);
+    let grown = concatenate(Axis(0), &[noise().view(), noise().view(), noise().view()]).unwrap();
+    assert_eq!(*chest.get::<Array1<u32>>("grown").unwrap(), grown);
+    assert!(chest.get::<DataFrame>("grown frame").unwrap().equals_missing(&frame().vstack(&frame()).unwrap()));
+    assert_eq!(chest.len().unwrap(), 13 + keys().len() as u64);
 }
 
 #[test]

@@ -33,10 +33,10 @@ use crate::key::Key;
 pub(super) const BUSY_TIMEOUT: Duration = if cfg!(test) { Duration::from_secs(1) } else { Duration::from_secs(30) };
 
 /// What the writer remembers of the database: keys are spread over its indexes, so a batch of them touches many pages.
-const WRITER_CACHE_KIB: i64 = 16 << 10;
+const WRITER_CACHE_KIB: i64 = 12 << 10;
 
 /// What readers remember of it: the index of some hundred thousand keys.
-const READER_CACHE_KIB: i64 = 8 << 10;
+const READER_CACHE_KIB: i64 = 4 << 10;
 
 /// Pages of 4 KiB in the log before it is brought into the database, which takes two syncs.
 const LOG_PAGES: u32 = 2000;
