@@ -24,7 +24,7 @@ torture: build
 
 # All features and all targets at once: with other selections Cargo would compile polars a second time.
 build:
-	@echo "Building; the first time this compiles polars and takes about 15 minutes on two cores."
+	@echo "Building; the first time this compiles polars and takes about 20 minutes on two cores."
 	$(CARGO) build --workspace --all-targets
 
 # The readers that the files are tested with: numpy, pyarrow, polars, pandas, blosc2.

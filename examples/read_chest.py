@@ -6,12 +6,17 @@ COLUMNS = "key, kind, type, format, stored_bytes, payload, label_at, checksums, 
 NUMBERS = {"bool": "?", "i8": "b", "u8": "B", "i16": "h", "u16": "H", "i32": "i", "u32": "I", "i64": "q", "u64": "Q",
            "isize": "q", "usize": "Q", "f32": "f", "f64": "d"}
 
+def parts(row):
+    """The files of rows that were appended to the value."""
+    return json.loads(row["about"] or "{}").get("$parts", [])
+
 def payload(chest, row):
     data = row["inline"]
     if row["file"]:
         data = (chest / row["file"]).read_bytes()
-        assert len(data) == row["stored_bytes"], "the file has another length than the catalog says"
-        label = row["stored_bytes"] - row["payload"]
+        own = row["stored_bytes"] - sum(part["stored_bytes"] for part in parts(row))
+        assert len(data) == own, "the file has another length than the catalog says"
+        label = own - row["payload"]
         data = data[:row["label_at"]] + data[row["label_at"] + label:]
     blocks = [data[i:i + 2**20] for i in range(0, len(data), 2**20)] or [b""]
     assert b"".join(xxhash.xxh3_128_digest(block) for block in blocks) == row["checksums"], "damaged"
@@ -32,7 +37,16 @@ def plain(name, data):
     raise TypeError(f"a {name}: its fields are known to the program that stored it")
 
 def value(chest, row):
+    """The value; of one with parts, a list with what is in each file."""
+    if parts(row):
+        each = [{**part, "checksums": bytes.fromhex(part["checksums"]), "about": None} for part in parts(row)]
+        return [one(chest, row), *(one(chest, part) for part in each)]
+    return one(chest, row)
+
+def one(chest, row):
     data, form = payload(chest, row), row["format"]
+    if form == "arrow":
+        return importlib.import_module("pyarrow.ipc").open_file(io.BytesIO(data)).read_all()
     if form == "parquet":
         # Threads of pyarrow may abort the process at its end (apache/arrow, issue 34314).
         read_table = importlib.import_module("pyarrow.parquet").read_table

@@ -23,7 +23,7 @@
 //! - [`Chest`]: the dictionary; [`Builder`]: its settings.
 //! - [`Key`]: what names a value; [`Digest`]: keys by the content of files and folders.
 //! - [`Chest::slice`], [`Chest::select`]: parts of values; [`Chest::view`]: arrays without a copy; [`Chest::scan`],
-//!   [`Chest::sink`]: queries over frames.
+//!   [`Chest::sink`]: queries over frames; [`Chest::append`]: rows that are added.
 //! - [`Value`] and [`Plain`]: what can be stored, and how to add types of your own.
 //! - [`Policy`] and [`Budget`]: what stays in memory, and how much; [`Chest::pin`], [`Chest::prefer_disk`]: exceptions.
 //! - [`Chest::prefetch`]: values that come into memory before they are needed.
