@@ -53,7 +53,7 @@ impl Chest {
     ///
     /// ```
     /// # #[cfg(feature = "ndarray")] {
-    /// # let chest = icechest::Chest::temporary()?;
+    /// # let chest = icechest::Chest::builder().compression(icechest::Compression::Never).temporary()?;
     /// chest.insert("measured", ndarray::Array1::from_elem(10_000, 1.5))?;
     /// chest.append("measured", ndarray::Array1::from_elem(5_000, 2.5))?;
     /// assert_eq!(chest.info("measured")?.parts, 2);

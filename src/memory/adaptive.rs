@@ -3,7 +3,7 @@
 mod rehearsal;
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use self::rehearsal::Rehearsal;
@@ -84,12 +84,19 @@ pub struct Adaptive {
     decides: AtomicU8,
     /// Values whose key is not above this are watched.
     watched: AtomicU64,
+    /// Whether anything was ever spilled: before that hits tell nothing.
+    is_tight: AtomicBool,
     books: Mutex<Books>,
 }
 
 impl Default for Adaptive {
     fn default() -> Self {
-        Self { decides: AtomicU8::new(0), watched: AtomicU64::new(u64::MAX), books: Mutex::default() }
+        Self {
+            decides: AtomicU8::new(0),
+            watched: AtomicU64::new(u64::MAX),
+            is_tight: AtomicBool::new(false),
+            books: Mutex::default(),
+        }
     }
 }
 
@@ -102,20 +109,11 @@ struct Books {
     /// The time of the last event, and of the last change of mind, in turns.
     now: f64,
     changed: f64,
-    /// Whether anything was ever spilled: before that hits tell nothing.
-    is_tight: bool,
 }
 
 impl Default for Books {
     fn default() -> Self {
-        Self {
-            residents: HashMap::new(),
-            rehearsals: EXPERTS.map(Rehearsal::new),
-            budget: 0,
-            now: 0.0,
-            changed: 0.0,
-            is_tight: false,
-        }
+        Self { residents: HashMap::new(), rehearsals: EXPERTS.map(Rehearsal::new), budget: 0, now: 0.0, changed: 0.0 }
     }
 }
 
@@ -127,6 +125,11 @@ impl Policy for Adaptive {
 
     fn observe(&self, event: Event, usage: &Usage) -> bool {
         let watched = self.watched.load(Ordering::Relaxed);
+        match event {
+            Event::Hit if !self.is_tight.load(Ordering::Relaxed) => return false,
+            Event::Spilled => self.is_tight.store(true, Ordering::Relaxed),
+            _ => {}
+        }
         if usage.key > watched {
             return false;
         }
@@ -154,11 +157,6 @@ impl Policy for Adaptive {
 
 impl Books {
     fn note(&mut self, event: Event, usage: &Usage) {
-        match event {
-            Event::Hit if !self.is_tight => return,
-            Event::Spilled => self.is_tight = true,
-            _ => {}
-        }
         let fade = ((self.now - usage.turn) / MEMORY).exp2().min(1.0);
         match event {
             Event::Spilled => _ = self.residents.remove(&usage.key),

@@ -95,6 +95,8 @@ pub(crate) struct Residents {
     peak: u64,
     editions: u64,
     history: History,
+    /// Whether a value ever had to leave. Before that nobody asks for the order, and uses need not be ranked.
+    is_tight: bool,
 }
 
 /// The value to spill next.
@@ -121,6 +123,7 @@ impl Residents {
             peak: 0,
             editions: 0,
             history: History::default(),
+            is_tight: false,
         };
         residents.set_budget(budget);
         residents
@@ -219,7 +222,7 @@ impl Residents {
         self.history.note(&mut resident.usage, residents);
         if policy::observe(&*self.policy, Event::Hit, &resident.usage) {
             self.place_all();
-        } else {
+        } else if self.is_tight {
             resident.take_place(&*self.policy, &mut self.clean, &mut self.dirty);
         }
         Some(taken)
@@ -316,7 +319,11 @@ impl Residents {
 
     /// The next value to spill: a clean one before a dirty one, those that users pinned after all others, never one that
     /// somebody holds or that `skip` names.
-    pub(crate) fn victim(&self, skip: impl Fn(&Key) -> bool) -> Option<Victim> {
+    pub(crate) fn victim(&mut self, skip: impl Fn(&Key) -> bool) -> Option<Victim> {
+        if !self.is_tight {
+            self.is_tight = true;
+            self.place_all();
+        }
         let first = |queue: &Queue| {
             queue.iter().find_map(|edition| {
                 let key = self.by_edition.get(&edition)?;

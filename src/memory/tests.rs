@@ -136,10 +136,10 @@ fn a_policy_that_changes_its_mind_ranks_all_residents_anew() {
     for (name, version) in [("a", Some(1)), ("b", None), ("c", Some(1)), ("d", None)] {
         insert(&mut residents, name, 1, version);
     }
-    let first = |residents: &Residents| residents.victim(|_| false).unwrap().key;
-    assert_eq!(first(&residents), Key::from("a"));
+    let first = |residents: &mut Residents| residents.victim(|_| false).unwrap().key;
+    assert_eq!(first(&mut residents), Key::from("a"));
     (0..2).for_each(|_| residents.touch(&Key::from("b")));
-    assert_eq!(first(&residents), Key::from("c"));
+    assert_eq!(first(&mut residents), Key::from("c"));
     assert_eq!(order(residents), "cabd");
 }
 

@@ -4,6 +4,7 @@ use super::background::encoders;
 use super::publish::Batch;
 use super::{Locked, State, Store};
 use crate::error::Result;
+use crate::memory::Victim;
 use crate::sync::thread::{self, ThreadId};
 
 /// Spilling goes on until this much of the budget is used, so that the next insert need not spill again.
@@ -36,6 +37,14 @@ impl State {
     pub(super) fn is_crowded(&self, me: ThreadId) -> bool {
         let is_first = |&(index, writer): &(usize, &ThreadId)| !self.writers[..index].contains(writer);
         !self.writers.contains(&me) && self.writers.iter().enumerate().filter(is_first).count() >= encoders()
+    }
+}
+
+impl State {
+    /// The next value to spill, none that a thread works on.
+    fn victim(&mut self) -> Option<Victim> {
+        let Self { residents, busy, .. } = self;
+        residents.victim(|key| busy.contains_key(key))
     }
 }
 
@@ -80,7 +89,7 @@ impl Store {
             if state.residents.used() <= state.residents.budget {
                 return Ok(());
             }
-            let next = state.residents.victim(|key| state.busy.contains_key(key));
+            let next = state.victim();
             match next {
                 Some(victim) if !victim.is_dirty => {
                     state.counts.spills += u64::from(state.residents.spill(&victim.key));
@@ -106,7 +115,7 @@ impl Store {
         let mut batch = Batch::new(self);
         let mut locks = Vec::new();
         while !batch.is_full() && excess > 0 {
-            let Some(victim) = state.residents.victim(|key| state.busy.contains_key(key)) else { break };
+            let Some(victim) = state.victim() else { break };
             let size = state.residents.get(&victim.key).map_or(0, |resident| resident.size);
             // The victim is not busy, so its lock is free.
             let Some(lock) = self.try_lock_key_in(&mut state, &victim.key) else { break };
