@@ -11,6 +11,10 @@ use crate::error::{Error, Result};
 /// The fact that names the parts; facts of values cannot have this name.
 pub(crate) const FACT: &str = "$parts";
 
+/// Whatever is larger is a lie.
+const LARGEST: u64 = 1 << 42;
+const MOST: usize = 1 << 20;
+
 /// A file of rows that were appended to a value.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Part {
@@ -82,10 +86,14 @@ fn named(about: Option<&str>) -> Result<Vec<Part>> {
     let Some(about) = about.filter(|about| about.contains(FACT)) else { return Ok(Vec::new()) };
     let nonsense = |error| Error::damaged("the catalog's row for this value makes no sense").with_source(error);
     let mut facts: Json = serde_json::from_str(about).map_err(nonsense)?;
-    match facts.get_mut(FACT).map(Json::take) {
-        Some(parts) => serde_json::from_value(parts).map_err(nonsense),
-        None => Ok(Vec::new()),
+    let Some(parts) = facts.get_mut(FACT).map(Json::take) else { return Ok(Vec::new()) };
+    let parts: Vec<Part> = serde_json::from_value(parts).map_err(nonsense)?;
+    // So that sums of them are numbers.
+    let is_sane = |part: &Part| part.rows.max(part.bytes).max(part.stored_bytes) <= LARGEST;
+    if parts.len() > MOST || !parts.iter().all(is_sane) {
+        return Err(Error::damaged("the catalog's row for this value makes no sense"));
     }
+    Ok(parts)
 }
 
 /// The files of a row with such columns: each with its bytes.
@@ -107,7 +115,7 @@ impl Row {
     }
 
     /// All files of the value.
-    pub(super) fn files(&self) -> Vec<String> {
+    pub(crate) fn files(&self) -> Vec<String> {
         let stored_bytes = self.stored_bytes.cast_signed();
         files(self.file.clone(), stored_bytes, self.about.as_deref()).map(|(file, _)| file).collect()
     }
@@ -148,6 +156,12 @@ impl Row {
             about: Some(facts.to_string()),
             ..own
         })
+    }
+
+    /// The columns of a frame and their types, as the library names them that wrote it.
+    pub(crate) fn columns(&self) -> Option<Json> {
+        let mut facts: Json = serde_json::from_str(self.about.as_deref()?).ok()?;
+        facts.get_mut("columns").map(Json::take)
     }
 
     /// How many rows the value has, as its facts tell.

@@ -96,7 +96,7 @@ impl Disk {
             {
                 failure = Some(error);
                 failed = versions;
-                return catalog.mark_doubtful(&failed).map(|()| false);
+                return catalog.mark_doubtful(&failed, &[]).map(|()| false);
             }
             catalog.mark_synced().map(|()| true)
         });
@@ -110,9 +110,12 @@ impl Disk {
         if files.is_empty() {
             return Ok(());
         }
+        let names = files.clone();
         self.sync_each(files, done).map_err(|(versions, error)| {
+            let names = names.into_iter().filter(|(version, _)| versions.contains(version));
+            let names: Vec<String> = names.map(|(_, file)| file).collect();
             // If the catalog cannot be told, it is remembered here.
-            if self.write(false, |catalog| catalog.mark_doubtful(&versions)).is_err() {
+            if self.write(false, |catalog| catalog.mark_doubtful(&versions, &names)).is_err() {
                 self.is_catalog_doubtful.store(true, Ordering::Relaxed);
                 alone.extend(versions);
             }
@@ -282,10 +285,18 @@ impl Disk {
     }
 
     fn remove_left(&self, dead: &[Dead]) -> Result<()> {
-        self.write(false, |catalog| {
+        let removed = self.write(false, |catalog| {
             self.remove_orphans(&catalog.files()?, dead);
             catalog.collect()
-        })
+        });
+        match removed {
+            // What a damaged row named may be in none of the others: everything stays until the chest is repaired.
+            Err(error) if error.kind() == ErrorKind::Damaged => {
+                self.session.leaves_files();
+                Ok(())
+            }
+            removed => removed,
+        }
     }
 
     /// Verifies the values that were not synced. Nobody else writes meanwhile.

@@ -110,7 +110,8 @@ impl Disk {
     }
 
     /// Writes rows that follow those of a stored value, and makes the row of that value with these rows at its end.
-    /// `parts` are those of its parts that stay; together with the value's own file they have `start` rows.
+    /// `parts` are those of its parts that stay; together with the value's own file they have `start` rows. None if the
+    /// rows would be written in another way than the value was: by another library, with other types.
     #[cfg(any(feature = "arrow", feature = "ndarray", feature = "polars"))]
     pub(crate) fn draft_rows(
         &self,
@@ -119,15 +120,19 @@ impl Disk {
         start: u64,
         value: &dyn Stored,
         rows: u64,
-    ) -> Result<Draft> {
-        let (mut encoder, place) = self.begin(&old.key)?;
+    ) -> Result<Option<Draft>> {
+        let (encoder, place) = self.begin(&old.key)?;
+        let mut encoder = encoder.of_part();
         let format = value.encode(&mut encoder).map_err(|error| place.name(error))?;
         let about = About { kind: value.kind(), stored_name: value.stored_name(), bytes: value.size(), format };
         let of = Place { of: old.file.clone().unwrap_or_default(), start };
         let Draft { row: part, files } = self.complete_as(place, encoder, about, Some(of))?;
+        if part.columns() != old.columns() {
+            return Ok(None);
+        }
         parts.push(Part::of_row(&part, rows)?);
         let row = old.with_parts(&parts, start.saturating_add(rows))?;
-        Ok(Draft { row: Row { version: 0, created_ns: part.created_ns, ..row }, files })
+        Ok(Some(Draft { row: Row { version: 0, created_ns: part.created_ns, ..row }, files }))
     }
 
     /// The stream that a value is written to.

@@ -45,6 +45,8 @@ pub struct Encoder {
     disk_speed: Option<u64>,
     #[cfg_attr(not(any(feature = "arrow", feature = "polars")), expect(dead_code, reason = "frames alone ask"))]
     frame_format: FrameFormat,
+    #[cfg(feature = "ndarray")]
+    is_part: bool,
     file: Option<TemporaryFile>,
     head: Vec<u8>,
     block: Vec<u8>,
@@ -113,6 +115,8 @@ impl Encoder {
             compression,
             disk_speed,
             frame_format,
+            #[cfg(feature = "ndarray")]
+            is_part: false,
             file: None,
             head: Vec::new(),
             block: Vec::new(),
@@ -120,6 +124,20 @@ impl Encoder {
             checksums: Vec::new(),
             about: Map::new(),
         }
+    }
+
+    /// For rows that follow others: arrays lie in C order then, row after row.
+    #[cfg(any(feature = "arrow", feature = "ndarray", feature = "polars"))]
+    pub(crate) fn of_part(self) -> Self {
+        #[cfg(feature = "ndarray")]
+        return Self { is_part: true, ..self };
+        #[cfg(not(feature = "ndarray"))]
+        self
+    }
+
+    #[cfg(feature = "ndarray")]
+    pub(crate) fn is_part(&self) -> bool {
+        self.is_part
     }
 
     /// Whether the user wants compression.

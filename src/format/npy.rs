@@ -120,7 +120,7 @@ impl Layout {
 pub(crate) fn encode<A: Element>(array: ArrayViewD<'_, A>, out: &mut Encoder) -> Result<Format> {
     out.describe("dtype", A::DTYPE);
     out.describe("shape", json!(array.shape()));
-    let fortran_order = is_fortran(&array);
+    let fortran_order = !out.is_part() && is_fortran(&array);
     out.describe("order", if fortran_order { "F" } else { "C" });
     let cannot_write = |error| Error::io("cannot write the array", error);
     #[cfg(feature = "blosc")]
@@ -130,7 +130,7 @@ pub(crate) fn encode<A: Element>(array: ArrayViewD<'_, A>, out: &mut Encoder) ->
             .map_err(cannot_write)?;
         return Ok(Format::new("b2nd", "b2nd"));
     }
-    write(array, out).map_err(cannot_write)?;
+    write_as(array, fortran_order, out).map_err(cannot_write)?;
     Ok(Format::new("npy", "npy"))
 }
 
@@ -142,6 +142,10 @@ fn is_fortran<A>(array: &ArrayViewD<'_, A>) -> bool {
 /// Writes an NPY file of version 1.0, or 2.0 when the header is long.
 pub(crate) fn write<A: Element>(array: ArrayViewD<'_, A>, out: &mut dyn Write) -> io::Result<()> {
     let fortran_order = is_fortran(&array);
+    write_as(array, fortran_order, out)
+}
+
+fn write_as<A: Element>(array: ArrayViewD<'_, A>, fortran_order: bool, out: &mut dyn Write) -> io::Result<()> {
     out.write_all(&header(A::DTYPE, fortran_order, array.shape(), 0))?;
     write_elements(array, fortran_order, out)
 }

@@ -48,30 +48,45 @@ impl Store {
         if count == 0 {
             return Ok(());
         }
-        let Some(before) = row.rows().filter(|_| has_room_for_parts(row)) else {
-            let whole = self.read_rows::<V>(row, 0, None)?;
-            let (room, _made) = self.make_room(Stored::size(&whole).saturating_add(Stored::size(&**rows)));
-            let joined = V::join(vec![whole, rows.part(&Selection::default())?])?;
-            let draft = self.write(lock.key(), &joined)?;
-            drop((room, joined));
-            return self.publish_over(lock, Some(row.version), draft);
+        let as_part = match row.rows().filter(|_| has_room_for_parts(row)) {
+            Some(before) => self.draft_rows(row, before, rows, count)?,
+            None => None,
         };
-        let mut parts = row.parts()?;
-        let kept = first_to_merge(&parts, Stored::size(&**rows));
-        let start = parts.drain(kept..).fold(before, |start, part| start.saturating_sub(part.rows));
-        let draft = if start == before {
-            self.draft_rows(row, parts, start, &**rows, count)?
-        } else {
-            let merged = self.read_rows::<V>(row, start, None)?;
-            let (_room, _made) = self.make_room(2 * Stored::size(&merged));
-            let joined = V::join(vec![merged, rows.part(&Selection::default())?])?;
-            self.draft_rows(row, parts, start, &joined, before - start + count)?
+        let draft = match as_part {
+            Some(draft) => draft,
+            None => self.with_joined(row, 0, row.bytes, rows, |joined| self.write(lock.key(), joined))?,
         };
         self.publish_over(lock, Some(row.version), draft)
     }
 
-    fn draft_rows(&self, old: &Row, parts: Vec<Part>, start: u64, rows: &dyn Stored, count: u64) -> Result<Draft> {
-        self.guard(&old.key, || self.disk.draft_rows(old, parts, start, rows, count))
+    /// Writes rows as a part, together with small parts before. None if they cannot be one.
+    fn draft_rows<V: Partial>(&self, row: &Row, before: u64, rows: &Arc<V>, count: u64) -> Result<Option<Draft>> {
+        let mut parts = row.parts()?;
+        let merged = parts.split_off(first_to_merge(&parts, Stored::size(&**rows)));
+        let start = merged.iter().fold(before, |start, part| start.saturating_sub(part.rows));
+        let draft = |rows: &dyn Stored| {
+            let write = || self.disk.draft_rows(row, parts, start, rows, before - start + count);
+            self.guard(&row.key, write)
+        };
+        if merged.is_empty() {
+            return draft(&**rows);
+        }
+        self.with_joined(row, start, merged.iter().map(|part| part.bytes).sum(), rows, |joined| draft(joined))
+    }
+
+    /// Reads the rows from `start` on, which take so many bytes, and works on them together with those that follow.
+    fn with_joined<V: Partial, T>(
+        &self,
+        row: &Row,
+        start: u64,
+        bytes: u64,
+        rows: &Arc<V>,
+        work: impl FnOnce(&V) -> Result<T>,
+    ) -> Result<T> {
+        // What is read and a copy of the rows, and both once more when they are joined.
+        let (_room, _made) = self.make_room(bytes.saturating_add(Stored::size(&**rows)).saturating_mul(2));
+        let stored = self.read_rows::<V>(row, start, None)?;
+        work(&V::join(vec![stored, rows.part(&Selection::default())?])?)
     }
 
     /// Publishes what is made of a version in its place; memory forgets what it had.

@@ -77,10 +77,11 @@ impl Store {
     /// A missing file is damage unless its value was replaced or removed meanwhile.
     fn was_replaced(&self, error: &Error, key: &Key) -> Result<bool> {
         let Some(row) = self.disk.catalog().find(key)? else { return Ok(true) };
-        let path = row.file.as_deref().map(|name| self.disk.value_path(name)).transpose()?;
-        if path.as_deref() == error.path() {
-            let missing = Error::damaged("the value's file is missing").with_key(key);
-            return Err(missing.with_path(path.as_deref().unwrap_or(self.disk.root())));
+        for name in row.files() {
+            let path = self.disk.value_path(&name)?;
+            if Some(path.as_path()) == error.path() {
+                return Err(Error::damaged("the value's file is missing").with_key(key).with_path(&path));
+            }
         }
         Ok(true)
     }

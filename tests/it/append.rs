@@ -7,7 +7,7 @@ use arrow_array::{Int64Array, RecordBatch, StringArray};
 use icechest::polars::df;
 use icechest::polars::frame::DataFrame;
 use icechest::polars::prelude::{DataType, NamedFrom, Series};
-use icechest::{AnyArray, Chest, Compression, ErrorKind};
+use icechest::{AnyArray, Chest, Compression, ErrorKind, FrameFormat};
 use ndarray::{Array1, Array2, ArrayD, Axis, Ix2, IxDyn, concatenate, s};
 use tempfile::TempDir;
 
@@ -93,6 +93,7 @@ fn frames_grow_whatever_reads_them() {
     let (dir, chest) = cold(Compression::Auto);
     chest.insert("f", frame(0, 10_000)).unwrap();
     chest.append("f", frame(10_000, 3_000)).unwrap();
+    assert_eq!(chest.info("f").unwrap().parts, 2);
     let read: RecordBatch = RecordBatch::clone(&chest.get("f").unwrap());
     let batch = read.slice(0, 1_000);
     chest.append("f", batch).unwrap();
@@ -113,12 +114,37 @@ fn frames_grow_whatever_reads_them() {
         assert_eq!(ids, (12_990..13_000).chain(0..1_000).collect::<Vec<i64>>());
         assert_eq!(chest.scan("f").unwrap().collect().unwrap(), whole);
     };
-    assert!(chest.info("f").unwrap().parts > 1);
+    // Written by another library, so it is written again as a whole.
+    assert_eq!(chest.info("f").unwrap().parts, 1);
     check(&chest);
     check(&Chest::open(dir.path()).unwrap());
+    chest.insert("f", frame(0, 10_000)).unwrap();
+    chest.append("f", frame(10_000, 3_000)).unwrap();
+    chest.append("f", frame(0, 1_000)).unwrap();
+    check(&chest);
     assert!(chest.compact("f").unwrap());
     check(&chest);
     assert_eq!(chest.info("f").unwrap().about["rows"].as_u64(), Some(14_000));
+    // Of Arrow's types, which polars has others for.
+    let text = |from: &str| {
+        let texts: Vec<String> = (0..40_000).map(|i| format!("{from} {i}")).collect();
+        RecordBatch::try_from_iter([("s", Arc::new(StringArray::from(texts)) as _)]).unwrap()
+    };
+    chest.insert("arrow", text("a")).unwrap();
+    chest.append("arrow", text("b")).unwrap();
+    assert_eq!(chest.info("arrow").unwrap().parts, 2);
+    chest.append("arrow", df!("s" => ["c"]).unwrap()).unwrap();
+    assert_eq!(chest.get::<RecordBatch>("arrow").unwrap().num_rows(), 80_001);
+    // Files that are mapped.
+    let mapped = Chest::builder().budget(0).frame_format(FrameFormat::Arrow).temporary().unwrap();
+    mapped.insert("f", frame(0, 10_000)).unwrap();
+    mapped.append("f", frame(10_000, 500)).unwrap();
+    for _ in 0..2 {
+        assert_eq!(*mapped.get::<DataFrame>("f").unwrap(), frame(0, 10_500));
+        assert_eq!(mapped.scan("f").unwrap().collect().unwrap(), frame(0, 10_500));
+        mapped.compact("f").unwrap();
+    }
+    assert_eq!(mapped.info("f").unwrap().parts, 1);
     // A type that Arrow's Parquet lacks.
     let wide = df!("w" => [1_i64, 2]).unwrap().lazy_cast();
     chest.insert("wide", wide.clone()).unwrap();
@@ -164,6 +190,11 @@ fn small_new_and_odd_values_are_appended_to_as_well() {
     chest.insert("F", fortran).unwrap();
     chest.append("F", rows(2_000, 10)).unwrap();
     assert_eq!(*chest.get::<Array2<f64>>("F").unwrap(), rows(0, 2_010));
+    let transposed = rows(0, 50).reversed_axes();
+    chest.append("a", rows(0, 2_000)).unwrap();
+    chest.append("a", transposed.clone()).unwrap();
+    let both = concatenate(Axis(0), &[rows(0, 2_000).view(), transposed.view()]).unwrap();
+    assert_eq!((chest.info("a").unwrap().parts, &*chest.get::<Array2<f64>>("a").unwrap()), (2, &both));
     let dynamic = ArrayD::from_elem(IxDyn(&[3_000, 2]), 1.5_f32);
     chest.append("dynamic", dynamic.clone()).unwrap();
     chest.append("dynamic", AnyArray::from(dynamic.clone())).unwrap();
@@ -253,6 +284,19 @@ fn a_catalog_is_made_again_with_all_parts() {
     assert_eq!(*chest.get::<DataFrame>("f").unwrap(), frame(0, 10_500));
     assert_eq!(chest.info("a").unwrap().parts, parts);
     assert!(Chest::check(dir.path()).run().unwrap().is_healthy());
+}
+
+#[test]
+fn a_part_that_is_missing_is_told() {
+    let (_dir, chest) = cold(Compression::Never);
+    chest.insert("a", rows(0, 1_000)).unwrap();
+    chest.append("a", rows(1_000, 500)).unwrap();
+    let first = chest.file("a").unwrap().unwrap();
+    let parts = fs::read_dir(chest.path().join("values")).unwrap().map(|entry| entry.unwrap().path());
+    let part = parts.into_iter().find(|path| *path != first).unwrap();
+    fs::remove_file(&part).unwrap();
+    let error = chest.get::<Array2<f64>>("a").unwrap_err();
+    assert_eq!((error.kind(), error.path()), (ErrorKind::Damaged, Some(&*part)), "{error}");
 }
 
 #[test]

@@ -276,7 +276,7 @@ impl<'a> Transaction<'a> {
             let bytes = files.iter().fold(0, |sum: i64, (_, bytes)| sum.saturating_add(*bytes));
             self.state.waiting = self.state.waiting.saturating_add(bytes);
         } else {
-            self.throw_away(version, files.into_iter().map(|(file, _)| file).collect(), key)?;
+            self.throw_away(version, files, key)?;
         }
         if shares {
             self.pass_doubt_on(version, since)?;
@@ -293,8 +293,8 @@ impl<'a> Transaction<'a> {
     }
 
     /// Adds to the garbage a row that is nobody's any more, with those of its files that no other version of its key
-    /// needs after a power cut.
-    fn throw_away(&mut self, version: i64, mut files: Vec<String>, key: &Key) -> Result<()> {
+    /// needs after a power cut: those wait for a sync.
+    fn throw_away(&mut self, version: i64, mut files: Vec<(String, i64)>, key: &Key) -> Result<()> {
         if files.len() > 1 {
             let sql = "SELECT file, stored_bytes, about FROM retired \
                        WHERE hash = ?1 AND key = ?2 AND version <= ?3 AND since > ?3";
@@ -303,13 +303,19 @@ impl<'a> Transaction<'a> {
             let mut rows = query.query(params![hash(key), key, self.state.synced]).map_err(sql_error)?;
             while let Some(row) = rows.next().map_err(sql_error)? {
                 let needed = Named::at(row, 0).map_err(sql_error)?;
-                needed.into_files().for_each(|(needed, _)| files.retain(|file| *file != needed));
+                for (needed, bytes) in needed.into_files() {
+                    let before = files.len();
+                    files.retain(|(file, _)| *file != needed);
+                    if files.len() < before {
+                        self.state.waiting = self.state.waiting.saturating_add(bytes);
+                    }
+                }
             }
         }
         if files.is_empty() {
             self.garbage.push((version, None));
         }
-        self.garbage.extend(files.into_iter().map(|file| (version, Some(file))));
+        self.garbage.extend(files.into_iter().map(|(file, _)| (version, Some(file))));
         Ok(())
     }
 
@@ -349,12 +355,32 @@ impl<'a> Transaction<'a> {
                 }
                 let stored_bytes = named.stored_bytes;
                 self.delete(hash, version, stored_bytes)?;
-                self.garbage.extend(named.into_files().map(|(file, _)| (version, Some(file))));
+                let files: Vec<String> = named.into_files().map(|(file, _)| file).collect();
+                if files.len() > 1 {
+                    self.forget_sharing(hash, &files)?;
+                }
+                self.garbage.extend(files.into_iter().map(|file| (version, Some(file))));
                 freed += stored_bytes.max(0).cast_unsigned();
                 evicted += 1;
             }
         }
         Ok(evicted)
+    }
+
+    /// Takes out retired rows that share these files, which are about to go. Their other files go too.
+    fn forget_sharing(&mut self, hash: i64, files: &[String]) -> Result<()> {
+        let sql = "SELECT version, file, stored_bytes, about FROM retired WHERE hash = ?1";
+        let mut query = self.sql.prepare_cached(sql).map_err(sql_error)?;
+        let rows = query.query_map([hash], |row| Ok((row.get(0)?, Named::at(row, 1)?))).map_err(sql_error)?;
+        for (version, named) in rows.collect::<rusqlite::Result<Vec<(i64, Named)>>>().map_err(sql_error)? {
+            let theirs: Vec<String> = named.into_files().map(|(file, _)| file).collect();
+            if theirs.iter().any(|file| files.contains(file)) {
+                self.sql.execute("DELETE FROM retired WHERE version = ?1", [version]).map_err(sql_error)?;
+                let others = theirs.into_iter().filter(|file| !files.contains(file));
+                self.garbage.extend(others.map(|file| (version, Some(file))));
+            }
+        }
+        Ok(())
     }
 
     /// These versions were used, the last one most recently.
@@ -432,7 +458,12 @@ impl<'a> Transaction<'a> {
     }
 
     /// Remembers that the files of these versions could not be synced.
-    pub(crate) fn mark_doubtful(&mut self, versions: &[i64]) -> Result<()> {
+    ///
+    /// Versions that share these files since are doubtful too.
+    pub(crate) fn mark_doubtful(&mut self, versions: &[i64], names: &[String]) -> Result<()> {
+        let sharing = unsynced(self.sql).map_err(sql_error)?.files;
+        let sharing = sharing.into_iter().filter(|(_, file)| names.contains(file)).map(|(version, _)| version);
+        let versions: Vec<i64> = versions.iter().copied().chain(sharing).collect();
         let mut insert = self.sql.prepare_cached("INSERT OR IGNORE INTO doubtful VALUES (?1)").map_err(sql_error)?;
         versions.iter().try_for_each(|version| insert.execute([version]).map(|_| ())).map_err(sql_error)
     }
@@ -486,14 +517,18 @@ impl<'a> Transaction<'a> {
     }
 
     /// The files that rows name, retired ones included.
+    ///
+    /// # Errors
+    /// `Damaged` if a row does not match its checksum: then nobody knows what it named.
     pub(crate) fn files(&self) -> Result<HashSet<String>> {
-        let sql = "SELECT file, stored_bytes, about FROM entries WHERE file IS NOT NULL \
-                   UNION ALL SELECT file, stored_bytes, about FROM retired WHERE file IS NOT NULL";
-        let mut query = self.sql.prepare(sql).map_err(sql_error)?;
-        let mut rows = query.query([]).map_err(sql_error)?;
         let mut files = HashSet::new();
-        while let Some(row) = rows.next().map_err(sql_error)? {
-            files.extend(Named::at(row, 0).map_err(sql_error)?.into_files().map(|(file, _)| file));
+        for table in ["entries", "retired"] {
+            let sql = format!("SELECT {COLUMNS} FROM {table} WHERE file IS NOT NULL");
+            let mut query = self.sql.prepare(&sql).map_err(sql_error)?;
+            let mut rows = query.query([]).map_err(sql_error)?;
+            while let Some(row) = rows.next().map_err(sql_error)? {
+                files.extend(Row::parse(row, None, false)?.files());
+            }
         }
         Ok(files)
     }

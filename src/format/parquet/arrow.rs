@@ -244,14 +244,14 @@ pub(crate) fn batches(input: &mut Decoder, selection: &Selection) -> Result<Batc
 }
 
 /// The batches of each file of a frame.
-pub(crate) fn pieces(input: &mut Decoder) -> Result<Vec<Batches>> {
-    read_pieces(input, &Selection::default(), |input, selection| read_frame(|| batches(input, selection)))
+pub(crate) fn pieces(input: &mut Decoder) -> Result<Vec<ipc::Batches>> {
+    read_pieces(input, &Selection::default(), |input, selection| read_frame(|| ipc::Batches::read(input, selection)))
 }
 
 /// Writes batches as one file.
-pub(crate) fn rewrite(pieces: Vec<Batches>, out: Encoder) -> Result<(Encoder, Format, u64)> {
+pub(crate) fn rewrite(pieces: Vec<ipc::Batches>, out: Encoder) -> Result<(Encoder, Format, u64)> {
     // There is one at least.
-    let schema = pieces.first().map_or_else(|| Schema::empty().into(), |piece| piece.schema.clone());
+    let schema = pieces.first().map_or_else(|| Schema::empty().into(), |piece| piece.schema().clone());
     let mut writer = Pieces::new(schema, out)?;
     for batch in pieces.into_iter().flatten() {
         writer.write(&batch?)?;
