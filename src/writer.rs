@@ -1,5 +1,6 @@
 //! Values that are written in pieces, so that they may be larger than memory.
 
+#[cfg(any(feature = "arrow", feature = "ndarray"))]
 use std::fmt;
 #[cfg(feature = "ndarray")]
 use std::{io::Write, marker::PhantomData};
@@ -16,6 +17,7 @@ use crate::disk::{About, NewPlace};
 use crate::error::{Error, Result};
 use crate::format::Encoder;
 use crate::key::Key;
+#[cfg(any(feature = "arrow", feature = "ndarray"))]
 use crate::value::Kind;
 #[cfg(feature = "arrow")]
 use crate::{format::parquet::arrow::Pieces, value::Value};

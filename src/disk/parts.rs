@@ -159,6 +159,7 @@ impl Row {
     }
 
     /// The columns of a frame and their types, as the library names them that wrote it.
+    #[cfg(any(feature = "arrow", feature = "ndarray", feature = "polars"))]
     pub(crate) fn columns(&self) -> Option<Json> {
         let mut facts: Json = serde_json::from_str(self.about.as_deref()?).ok()?;
         facts.get_mut("columns").map(Json::take)

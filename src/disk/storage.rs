@@ -42,7 +42,7 @@ pub(crate) trait StorageFile: Send + Sync {
     /// Writes some of the bytes.
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize>;
     /// The system's file, if this is one: it can be mapped.
-    #[cfg(any(feature = "lazy", feature = "ndarray"))]
+    #[cfg(any(feature = "arrow", feature = "ndarray", feature = "polars"))]
     fn as_file(&self) -> Option<&File> {
         None
     }
@@ -190,7 +190,7 @@ fn not_regular() -> io::Error {
 }
 
 impl StorageFile for File {
-    #[cfg(any(feature = "lazy", feature = "ndarray"))]
+    #[cfg(any(feature = "arrow", feature = "ndarray", feature = "polars"))]
     fn as_file(&self) -> Option<&File> {
         Some(self)
     }

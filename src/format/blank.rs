@@ -14,6 +14,7 @@ pub struct Blank<'a> {
 
 impl<'a> Blank<'a> {
     /// Bytes that were written before, to be written over.
+    #[cfg(feature = "blosc")]
     pub(crate) fn over(bytes: &'a mut [u8]) -> Self {
         // SAFETY: the types have the same layout. No method makes bytes uninitialized, and the slice is not given out.
         let bytes = unsafe { &mut *(std::ptr::from_mut(bytes) as *mut [MaybeUninit<u8>]) };
@@ -45,6 +46,7 @@ impl<'a> Blank<'a> {
     }
 
     /// Writes all bytes alike.
+    #[cfg(feature = "blosc")]
     pub(crate) fn fill(self, byte: u8) {
         self.write(|blank| {
             blank.fill(MaybeUninit::new(byte));

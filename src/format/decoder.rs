@@ -9,7 +9,7 @@ use std::ops::Range;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::thread;
 
-#[cfg(any(feature = "lazy", feature = "ndarray"))]
+#[cfg(any(feature = "arrow", feature = "ndarray", feature = "polars"))]
 use memmap2::{Mmap, MmapOptions};
 
 use super::BLOCK;
@@ -346,6 +346,10 @@ pub struct Decoder {
     #[cfg_attr(not(any(feature = "arrow", feature = "polars")), expect(dead_code, reason = "frames alone ask"))]
     size: u64,
     /// Rows that were appended.
+    #[cfg_attr(
+        not(any(feature = "arrow", feature = "ndarray", feature = "polars")),
+        expect(dead_code, reason = "plain values have none")
+    )]
     parts: Vec<Decoder>,
     /// Where it is noted that all of this version was verified.
     #[cfg_attr(not(any(feature = "arrow", feature = "polars")), expect(dead_code, reason = "frames alone ask"))]
@@ -354,7 +358,13 @@ pub struct Decoder {
 
 /// Versions that can be mapped and that this process wrote, or verified as a whole.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Verified(Arc<Mutex<HashSet<i64>>>);
+pub(crate) struct Verified(
+    #[cfg_attr(
+        not(any(feature = "arrow", feature = "ndarray", feature = "polars")),
+        expect(dead_code, reason = "plain values are not mapped")
+    )]
+    Arc<Mutex<HashSet<i64>>>,
+);
 
 #[cfg(any(feature = "arrow", feature = "ndarray", feature = "polars"))]
 impl Verified {
