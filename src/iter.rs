@@ -11,7 +11,7 @@ use crate::store::Ahead;
 use crate::value::Value;
 
 /// Behind smaller values nothing is loaded ahead: telling another thread takes as long as loading them.
-const SMALLEST: u64 = if cfg!(feature = "model") { 0 } else { 64 << 10 };
+const SMALLEST: u64 = if cfg!(feature = "model") { 1 } else { 64 << 10 };
 
 /// What is loaded ahead may take so much of the budget: one value a quarter, or two an eighth each.
 const SHARE: u64 = 4;
