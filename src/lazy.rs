@@ -21,7 +21,7 @@ use crate::key::Key;
 use crate::value::{Kind, Selection, Value, frame, read_pieces};
 use crate::writer::Target;
 
-/// Rows that the engine hands over at a time; groups are put together of them.
+/// Rows that the engine hands over at a time; groups are put together of them. The compiler unwraps this constant.
 const BATCH_ROWS: NonZeroUsize = NonZeroUsize::new(32 << 10).unwrap();
 
 impl Chest {

@@ -96,11 +96,7 @@ impl Store {
             self.disk.note_verified_as(old, *new);
         }
         let synced = self.sync_if_wanted();
-        let mut state = self.state();
-        state.counts.published += 1;
-        state.residents.remove(lock.key());
-        state.residents.release(lock.key());
-        commit.known();
+        self.forget_replaced(lock, commit);
         synced
     }
 

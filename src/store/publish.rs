@@ -142,12 +142,18 @@ impl Store {
     pub(crate) fn publish_written(&self, key: &Key, draft: Draft) -> Result<()> {
         let lock = self.lock_to_change(key)?;
         let Published { commit, synced, .. } = self.publish_drafts(vec![draft])?;
+        self.forget_replaced(&lock, commit);
+        synced
+    }
+
+    /// Memory forgets what was under a key: what was published in its place did not come from there.
+    #[cfg(any(feature = "arrow", feature = "ndarray", feature = "polars"))]
+    pub(super) fn forget_replaced(&self, lock: &KeyLock<'_>, commit: OwnCommit<'_>) {
         let mut state = self.state();
         state.counts.published += 1;
         state.residents.remove(lock.key());
         state.residents.release(lock.key());
         commit.known();
-        synced
     }
 
     /// Publishes drafts, and makes them durable where that is wanted at once.
