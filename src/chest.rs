@@ -12,6 +12,7 @@ use crate::info::{Info, Stats};
 use crate::iter::Iter;
 use crate::key::Key;
 use crate::memory::{Budget, Hint, Reading, is_ranking};
+use crate::stage::Stages;
 use crate::store::{Prefetch, Store};
 use crate::value::{IntoValue, Value};
 
@@ -149,6 +150,10 @@ impl Chest {
     /// Lowers the budget while `read` tells that the system is short of memory.
     pub(crate) fn watch_memory(&self, read: impl FnMut() -> Reading + Send + 'static) -> Result<()> {
         self.store.start_thread("icechest-watch", |store| store.watch_memory(read))
+    }
+
+    pub(crate) fn stages(&self) -> &Stages {
+        &self.store.stages
     }
 
     /// The tiers, for whoever may use them.

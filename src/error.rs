@@ -127,6 +127,14 @@ impl Error {
         self
     }
 
+    /// The same, for whoever asks again; of the cause its text.
+    pub(crate) fn again(&self) -> Self {
+        let Inner { kind, key, path, .. } = &*self.0;
+        let mut error = Self::new(*kind, self.plain());
+        (error.0.key, error.0.path) = (key.clone(), path.clone());
+        error
+    }
+
     /// Whether the cause is a file that does not exist.
     pub(crate) fn is_missing_file(&self) -> bool {
         let io = self.0.source.as_ref().and_then(|source| source.downcast_ref::<io::Error>());

@@ -83,6 +83,7 @@ mod lazy;
 mod memory;
 #[cfg(any(feature = "arrow", feature = "ndarray", feature = "polars"))]
 mod select;
+mod stage;
 mod store;
 mod sync;
 mod value;
@@ -98,9 +99,9 @@ pub use disk::report::{Damage, Progress, Report};
 pub use entry::Entry;
 pub use error::{Error, ErrorKind, Result};
 pub use format::{Compression, Decoder, Encoder, Format, FrameFormat};
-pub use icechest_macros::Plain;
+pub use icechest_macros::{Plain, stage};
 pub use info::{Info, Stats};
-pub use key::{Digest, Key};
+pub use key::{Digest, Key, Keymap, Round, Signature};
 pub use memory::{Adaptive, Budget, Coldest, Event, Hint, Largest, Lfu, Lru, Mru, Policy, Random, Rank, Usage};
 /// The version of polars whose `DataFrame` a chest holds.
 #[cfg(feature = "polars")]
@@ -109,6 +110,12 @@ pub use polars_core as polars;
 pub use select::Batches;
 #[cfg(any(feature = "arrow", feature = "ndarray", feature = "polars"))]
 pub use select::Select;
+#[doc(hidden)]
+pub use stage::private as __private;
+pub use stage::{
+    Call, CallEvent, CallInfo, FileContent, FolderContent, Memo, Output, PathContent, Run, Stage, StageStats, Status,
+    Stored, WhenUnkeyable,
+};
 pub use store::Prefetch;
 #[cfg(any(feature = "arrow", feature = "ndarray", feature = "polars"))]
 pub use value::Partial;

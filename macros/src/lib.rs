@@ -1,4 +1,6 @@
-//! Derive macros of the `icechest` crate, which re-exports them.
+//! Derive and attribute macros of the `icechest` crate, which re-exports them.
+
+mod stage;
 
 use proc_macro::TokenStream;
 use quote::quote;
@@ -10,6 +12,38 @@ use syn::{DeriveInput, LitStr, parse_macro_input};
 pub fn derive_plain(input: TokenStream) -> TokenStream {
     let input = parse_macro_input!(input as DeriveInput);
     expand(&input).unwrap_or_else(|error| error.to_compile_error()).into()
+}
+
+/// Makes a function a stage: each distinct call runs once, in this run, in later runs, for all processes. The signature stays
+/// as it is.
+///
+/// The function may be async, a method, generic; it may return a value that can be cloned, an `Arc` of one (which is shared
+/// with the chest, not copied), a `Stored` handle, or a `Result` of these, whose errors are not stored and which has to be
+/// able to hold an `icechest::Error`. Without a `Result`, the function simply runs where the cache cannot be used.
+///
+/// Arguments are bound to their names. Arrays and frames are known by their content, all others by what `serde` tells of them.
+///
+/// | option | meaning |
+/// | --- | --- |
+/// | `chest = EXPRESSION` | the chest that keeps the results; it may use arguments, such as `self.chest` |
+/// | `name = "…"` | the stage's name, by default the function's; its module counts besides |
+/// | `version = 2` | another one makes new entries |
+/// | `path(a, b)` | these arguments are paths of files or folders that stand for their content |
+/// | `ignore(a, self)` | these play no part in the key |
+/// | `round(0.01)`, `round(0.01, deep)` | rounds floats in the key; `shallow` and `deep` also those within arguments |
+/// | `one_zero` | takes `0.0` and `-0.0` for one argument |
+/// | `typed` | tells `1u8` from `1u64` |
+/// | `key = EXPRESSION` | what the call is known by, in place of the arguments |
+/// | `keymap = …`, `expire = …`, `tag = …`, `keep_memory = …`, `disable = …`, `force = …`, `when_unkeyable = …`, `validate = …`, `hook = …` | as the methods of `Stage` |
+/// | `check_source` | a change of this function's text, or of its crate's version, makes new entries |
+/// | `cache_errors` | stores errors too; then the whole `Result` is a plain value |
+///
+/// `check_source` sees the tokens of the function itself, with its attributes and documentation. It does not see what the
+/// function calls, constants, macros' definitions, other crates' versions, or data that is read. A change of those needs
+/// another `version`. What it takes for the source may differ between releases of the compiler.
+#[proc_macro_attribute]
+pub fn stage(options: TokenStream, function: TokenStream) -> TokenStream {
+    stage::expand(options.into(), function.into()).unwrap_or_else(|error| error.to_compile_error()).into()
 }
 
 fn expand(input: &DeriveInput) -> syn::Result<proc_macro2::TokenStream> {

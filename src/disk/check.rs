@@ -11,6 +11,7 @@ use super::report::{Progress, Report, relative};
 use super::{CATALOG, Disk, DiskSettings, FOLDERS, LOCKS, MANIFEST, Os, Storage, TMP, VALUES, label, rebuild, session};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{Compression, FrameFormat, checksum};
+use crate::key::Key;
 
 /// A check of a chest's directory, made by [`Chest::check`](crate::Chest::check).
 ///
@@ -204,6 +205,29 @@ impl<'a> Check<'a> {
             disk.discard_row(row.version)?;
         }
         Ok(())
+    }
+}
+
+impl Disk {
+    /// Moves a value that cannot be read to the quarantine, all its files.
+    pub(crate) fn set_aside(&self, key: &Key) -> Result<()> {
+        let row = match self.catalog().find(key) {
+            Ok(row) => row,
+            Err(error) => {
+                // Of a row that is damaged itself, only the version is known.
+                let version = self.catalog().version(key)?.ok_or(error)?;
+                return self.discard_row(version).map(drop);
+            }
+        };
+        let Some(row) = row else { return Ok(()) };
+        if let Some(bytes) = &row.inline {
+            self.quarantine_bytes(row.version, bytes)?;
+        }
+        for path in row.files().iter().filter_map(|name| self.value_path(name).ok()) {
+            self.quarantine(&path)?;
+        }
+        // Afterwards: a file that no row names would be removed.
+        self.discard_row(row.version).map(drop)
     }
 }
 

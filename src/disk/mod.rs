@@ -174,6 +174,11 @@ impl Disk {
         &self.root
     }
 
+    /// Whether files are for their owner alone.
+    pub(crate) fn is_private(&self) -> bool {
+        self.settings.private
+    }
+
     pub(crate) fn is_temporary(&self) -> bool {
         self.temporary.is_some()
     }

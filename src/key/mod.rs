@@ -8,6 +8,8 @@
 mod digest;
 mod file_name;
 mod read;
+mod round;
+pub(crate) mod signature;
 mod write;
 
 use std::collections::HashMap;
@@ -20,6 +22,8 @@ use serde::de::DeserializeOwned;
 use twox_hash::XxHash3_64;
 
 pub use self::digest::Digest;
+pub use self::round::Round;
+pub use self::signature::{Keymap, Signature};
 use crate::error::Result;
 
 /// The name of a value in a chest.
@@ -234,6 +238,13 @@ impl From<PathBuf> for Key {
 impl From<&PathBuf> for Key {
     fn from(path: &PathBuf) -> Self {
         path.as_path().into()
+    }
+}
+
+/// A digest in a key, or in a part of one, is told from its text.
+impl Serialize for Digest {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        serializer.serialize_newtype_struct(write::DIGEST, &self.to_string())
     }
 }
 

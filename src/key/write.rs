@@ -9,6 +9,8 @@ use crate::error::{Error, Result};
 
 /// Deeper keys are refused: the reader's recursion is bounded too.
 pub(super) const MAX_DEPTH: usize = 64;
+/// What a [`Digest`](super::Digest) calls itself to be told from its text.
+pub(super) const DIGEST: &str = "$icechest::Digest";
 /// Tags add levels of their own. `serde_json` reads 127 in all, of which two are left for the tag of an innermost value.
 const MAX_JSON_DEPTH: usize = 125;
 
@@ -244,8 +246,15 @@ impl<'a> ser::Serializer for Writer<'a> {
         Ok(())
     }
 
-    fn serialize_newtype_struct<T: Serialize + ?Sized>(self, _name: &'static str, value: &T) -> WriteResult {
-        value.serialize(self)
+    fn serialize_newtype_struct<T: Serialize + ?Sized>(self, name: &'static str, value: &T) -> WriteResult {
+        if name != DIGEST {
+            return value.serialize(self);
+        }
+        let writer = self.deeper(1)?;
+        writer.out.push_str("{\"$digest\":");
+        value.serialize(Writer { out: writer.out, depth: writer.depth })?;
+        writer.out.push('}');
+        Ok(())
     }
 
     fn serialize_newtype_variant<T: Serialize + ?Sized>(

@@ -46,7 +46,7 @@ pub(crate) struct Resident {
 impl Resident {
     /// Whether somebody besides the tier holds the value.
     fn is_held(&self) -> bool {
-        Arc::strong_count(&self.value) > 1
+        Arc::strong_count(&self.value) > 1 || self.value.is_shared()
     }
 
     /// Takes the place in the queue that the policy gives it now.

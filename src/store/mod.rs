@@ -14,6 +14,7 @@ mod model;
 mod open;
 mod prefetch;
 mod publish;
+mod recall;
 mod room;
 #[cfg(all(test, not(feature = "model")))]
 mod tests;
@@ -35,6 +36,7 @@ use crate::disk::Disk;
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::{Key, Map};
 use crate::memory::{Hint, Resident, Residents};
+use crate::stage::Stages;
 use crate::sync::atomic::AtomicBool;
 use crate::sync::thread::{self, ThreadId};
 use crate::sync::{Condvar, Instant, Mutex};
@@ -54,6 +56,8 @@ pub(crate) struct Store {
     /// Whether this process published something since the last sync.
     is_unsynced: AtomicBool,
     background: Background,
+    /// What is known of memoised calls.
+    pub(crate) stages: Stages,
 }
 
 pub(crate) struct State {
@@ -125,6 +129,7 @@ impl Store {
             durability,
             is_unsynced: AtomicBool::new(false),
             background: Background::new(),
+            stages: Stages::default(),
         }
     }
 

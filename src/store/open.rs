@@ -24,6 +24,8 @@ pub(crate) struct Opened {
     /// What decoding it takes besides.
     buffer: u64,
     path: Option<PathBuf>,
+    /// What is told of the value.
+    pub(super) about: Option<String>,
     decoder: Decoder,
 }
 
@@ -71,7 +73,8 @@ impl Store {
     pub(super) fn open_row(&self, row: Row, generation: Option<u64>) -> Result<Opened> {
         let path = row.file.as_deref().map(|name| self.disk.value_path(name)).transpose()?;
         let (key, version, size, buffer) = (row.key.clone(), row.version, row.bytes, decode_buffer(&row));
-        Ok(Opened { key, version, generation, size, buffer, path, decoder: self.disk.read(row)? })
+        let about = row.about.clone();
+        Ok(Opened { key, version, generation, size, buffer, path, about, decoder: self.disk.read(row)? })
     }
 
     /// A missing file is damage unless its value was replaced or removed meanwhile.

@@ -12,6 +12,7 @@ mod json;
 #[cfg(any(feature = "arrow", feature = "ndarray", feature = "polars"))]
 mod part;
 mod plain;
+mod recorded;
 
 use std::any::Any;
 use std::fmt;
@@ -27,6 +28,7 @@ pub(crate) use self::part::read_pieces;
 #[cfg(any(feature = "arrow", feature = "ndarray", feature = "polars"))]
 pub(crate) use self::part::{Selection, private::Parts};
 pub use self::plain::Plain;
+pub(crate) use self::recorded::Recorded;
 use crate::error::{Error, Result};
 use crate::format::{Decoder, Encoder, Format};
 
@@ -203,6 +205,14 @@ pub(crate) trait Stored: Any + Send + Sync {
     fn check(&self) -> Result<()>;
     fn encode(&self, out: &mut Encoder) -> Result<Format>;
     fn into_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync>;
+    /// What is to be told of the value besides what its encoder tells, as JSON.
+    fn facts(&self) -> Option<&serde_json::Map<String, serde_json::Value>> {
+        None
+    }
+    /// Whether somebody shares what is inside.
+    fn is_shared(&self) -> bool {
+        false
+    }
 }
 
 impl<V: Value> Stored for V {

@@ -25,6 +25,7 @@ mod pieces;
 mod plain;
 #[cfg(all(feature = "ndarray", feature = "arrow", feature = "polars"))]
 mod python;
+mod stages;
 mod tiers;
 #[cfg(unix)]
 mod torture;

@@ -1,0 +1,54 @@
+//! Values with facts of their own.
+
+use std::any::Any;
+use std::sync::Arc;
+
+use serde_json::{Map, Value as Json};
+
+use super::{Kind, Stored, Value};
+use crate::error::Result;
+use crate::format::{Encoder, Format};
+
+/// A value that is stored together with facts that its encoder does not know. To all others it is the value.
+pub(crate) struct Recorded<V> {
+    pub(crate) value: Arc<V>,
+    pub(crate) facts: Map<String, Json>,
+}
+
+impl<V: Value> Stored for Recorded<V> {
+    fn kind(&self) -> Kind {
+        V::KIND
+    }
+
+    fn stored_name(&self) -> String {
+        self.value.stored_name()
+    }
+
+    fn size(&self) -> u64 {
+        Value::size(&*self.value) as u64
+    }
+
+    fn check(&self) -> Result<()> {
+        self.value.check()
+    }
+
+    fn encode(&self, out: &mut Encoder) -> Result<Format> {
+        let format = self.value.encode(out)?;
+        for (name, fact) in &self.facts {
+            out.describe(name, fact.clone());
+        }
+        Ok(format)
+    }
+
+    fn into_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync> {
+        self.value.clone()
+    }
+
+    fn facts(&self) -> Option<&Map<String, Json>> {
+        Some(&self.facts)
+    }
+
+    fn is_shared(&self) -> bool {
+        Arc::strong_count(&self.value) > 1
+    }
+}

@@ -1,0 +1,12 @@
+//! Stages: keys of calls, single flight, damage, processes, the macro.
+
+mod attribute;
+mod entries;
+mod flight;
+mod keys;
+mod processes;
+
+/// A success, of a type that the compiler need not guess.
+fn ok<T>(value: T) -> icechest::Result<T> {
+    Ok(value)
+}

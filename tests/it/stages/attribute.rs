@@ -1,0 +1,260 @@
+//! The attribute `#[stage]`.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, LazyLock};
+
+use futures_lite::future::block_on;
+use icechest::{Chest, Error, Result, Stored, stage};
+
+static CHEST: LazyLock<Chest> = LazyLock::new(|| Chest::temporary().unwrap());
+
+/// Counts the runs of one test's functions.
+macro_rules! runs {
+    ($name:ident) => {
+        static $name: AtomicU32 = AtomicU32::new(0);
+    };
+}
+
+fn ran(runs: &AtomicU32) -> u32 {
+    runs.swap(0, Ordering::Relaxed)
+}
+
+fn count(runs: &AtomicU32) {
+    runs.fetch_add(1, Ordering::Relaxed);
+}
+
+runs!(PLAIN);
+
+#[stage(chest = CHEST)]
+fn square(x: u64) -> u64 {
+    count(&PLAIN);
+    x * x
+}
+
+#[test]
+fn a_function_runs_once_for_each_call() {
+    assert_eq!([square(3), square(3), square(4)], [9, 9, 16]);
+    assert_eq!(ran(&PLAIN), 2);
+    let stats = &CHEST.stage_stats().unwrap()["square"];
+    assert_eq!((stats.computed, stats.memory), (2, 1));
+}
+
+runs!(SHARED);
+
+#[stage(chest = CHEST)]
+fn shared(len: usize) -> Arc<Vec<f64>> {
+    count(&SHARED);
+    Arc::new(vec![0.5; len])
+}
+
+#[test]
+fn an_arc_is_shared() {
+    let (one, other) = (shared(10), shared(10));
+    assert!(Arc::ptr_eq(&one, &other));
+    assert_eq!(ran(&SHARED), 1);
+}
+
+runs!(FALLIBLE);
+
+#[stage(chest = CHEST)]
+fn parse(text: &str) -> Result<f64, Box<dyn std::error::Error>> {
+    count(&FALLIBLE);
+    if text.is_empty() {
+        return Err("empty".into());
+    }
+    Ok(text.parse()?)
+}
+
+#[test]
+fn errors_are_not_stored() {
+    for _ in 0..2 {
+        assert_eq!(parse("2.5").unwrap(), 2.5);
+        assert_eq!(parse("").unwrap_err().to_string(), "empty");
+        assert!(parse("many").is_err());
+    }
+    assert_eq!(ran(&FALLIBLE), 5);
+}
+
+runs!(ERRORS);
+
+#[stage(chest = CHEST, cache_errors)]
+fn checked(text: String) -> Result<u8, String> {
+    count(&ERRORS);
+    text.parse::<u8>().map_err(|error| error.to_string())
+}
+
+#[test]
+fn errors_are_stored_if_asked() {
+    for _ in 0..2 {
+        assert!(checked("300".into()).is_err());
+        assert_eq!(checked("200".into()), Ok(200));
+    }
+    assert_eq!(ran(&ERRORS), 2);
+}
+
+runs!(ASYNC);
+
+#[stage(chest = CHEST, version = 3)]
+async fn fetch(name: String, size: usize) -> Vec<u8> {
+    count(&ASYNC);
+    futures_lite::future::yield_now().await;
+    name.bytes().cycle().take(size).collect()
+}
+
+#[stage(chest = CHEST)]
+async fn fetch_or_fail(name: &str) -> Result<String> {
+    count(&ASYNC);
+    futures_lite::future::yield_now().await;
+    if name.is_empty() { Err(Error::new(icechest::ErrorKind::Invalid, "no name")) } else { Ok(name.repeat(2)) }
+}
+
+#[test]
+fn async_functions() {
+    block_on(async {
+        for _ in 0..2 {
+            assert_eq!(fetch("ab".into(), 3).await, b"aba");
+            assert_eq!(fetch_or_fail("xy").await.unwrap(), "xyxy");
+            assert!(fetch_or_fail("").await.is_err());
+        }
+    });
+    assert_eq!(ran(&ASYNC), 4);
+}
+
+runs!(METHOD);
+
+#[derive(serde::Serialize)]
+struct Model {
+    weight: f64,
+    #[serde(skip)]
+    chest: Option<Chest>,
+}
+
+impl Model {
+    fn chest(&self) -> &Chest {
+        self.chest.as_ref().unwrap()
+    }
+
+    #[stage(chest = self.chest(), name = "predict")]
+    fn predict(&self, x: f64) -> f64 {
+        count(&METHOD);
+        self.weight * x
+    }
+
+    #[stage(chest = self.chest(), ignore(self))]
+    fn double(&self, x: f64) -> f64 {
+        count(&METHOD);
+        2.0 * x
+    }
+}
+
+#[test]
+fn methods_know_their_object_unless_it_is_ignored() {
+    let chest = Chest::temporary().unwrap();
+    let model = |weight| Model { weight, chest: Some(chest.clone()) };
+    assert_eq!([model(2.0).predict(3.0), model(2.0).predict(3.0), model(4.0).predict(3.0)], [6.0, 6.0, 12.0]);
+    assert_eq!(ran(&METHOD), 2);
+    assert_eq!([model(2.0).double(3.0), model(4.0).double(3.0)], [6.0, 6.0]);
+    assert_eq!(ran(&METHOD), 1);
+}
+
+runs!(PATHS);
+
+#[stage(chest = CHEST, path(data), ignore(verbose))]
+fn lines(data: &Path, verbose: bool) -> std::io::Result<usize> {
+    count(&PATHS);
+    if verbose {
+        eprintln!("counting");
+    }
+    Ok(std::fs::read_to_string(data)?.lines().count())
+}
+
+#[test]
+fn paths_stand_for_their_content() {
+    let dir = tempfile::tempdir().unwrap();
+    let (one, other) = (dir.path().join("one"), dir.path().join("other"));
+    std::fs::write(&one, "1\n2\n").unwrap();
+    std::fs::write(&other, "1\n2\n").unwrap();
+    assert_eq!([lines(&one, false).unwrap(), lines(&other, true).unwrap()], [2, 2]);
+    assert_eq!(ran(&PATHS), 1);
+    std::fs::write(&one, "1\n2\n3\n").unwrap();
+    assert_eq!(lines(&one, false).unwrap(), 3);
+    let error = lines(&dir.path().join("missing"), false).unwrap_err();
+    assert!(error.to_string().contains("missing"), "{error}");
+}
+
+runs!(OPTIONS);
+
+#[stage(chest = CHEST, round(0.1, deep), typed, tag = "t", expire = std::time::Duration::from_secs(60), check_source)]
+fn rounded<T: serde::Serialize + Copy>(x: T, points: Vec<f64>) -> f64 {
+    count(&OPTIONS);
+    let _ = x;
+    points.iter().sum()
+}
+
+#[stage(chest = CHEST, key = (user.len(), day), keep_memory = false)]
+fn keyed(user: &str, day: u32) -> String {
+    count(&OPTIONS);
+    format!("{user} {day}")
+}
+
+#[stage(chest = CHEST, disable = x > 10)]
+fn sometimes(x: u32) -> u32 {
+    count(&OPTIONS);
+    x
+}
+
+#[test]
+fn options() {
+    rounded(1u8, vec![0.31]);
+    rounded(1u8, vec![0.29]);
+    assert_eq!(ran(&OPTIONS), 1);
+    rounded(1u16, vec![0.29]);
+    assert_eq!(ran(&OPTIONS), 1);
+    assert_eq!([keyed("ann", 1), keyed("bob", 1), keyed("anna", 1)], ["ann 1", "ann 1", "anna 1"]);
+    assert_eq!(ran(&OPTIONS), 2);
+    for _ in 0..2 {
+        sometimes(1);
+        sometimes(11);
+    }
+    assert_eq!(ran(&OPTIONS), 3);
+}
+
+runs!(HANDLES);
+
+#[stage(chest = chest, ignore(chest))]
+fn load(chest: &Chest, len: usize) -> Result<Stored<Vec<f64>>> {
+    count(&HANDLES);
+    Ok(vec![1.5; len].into())
+}
+
+#[stage(chest = chest, ignore(chest))]
+fn total(chest: &Chest, data: &Stored<Vec<f64>>) -> Result<f64> {
+    count(&HANDLES);
+    Ok(data.get()?.iter().sum())
+}
+
+#[test]
+fn handles_go_from_stage_to_stage() {
+    let dir = crate::helpers::dir();
+    for expected in [2, 0] {
+        let chest = Chest::open(dir.path()).unwrap();
+        assert_eq!(total(&chest, &load(&chest, 1000).unwrap()).unwrap(), 1500.0);
+        assert_eq!(ran(&HANDLES), expected);
+    }
+}
+
+runs!(BROKEN);
+
+#[stage(chest = CHEST, path(data))]
+fn len(data: &Path) -> usize {
+    count(&BROKEN);
+    data.as_os_str().len()
+}
+
+#[test]
+fn a_function_without_a_result_runs_where_the_cache_cannot_be_used() {
+    let missing = Path::new("/there/is/no/such/file");
+    assert_eq!([len(missing), len(missing)], [22, 22]);
+    assert_eq!(ran(&BROKEN), 2);
+}

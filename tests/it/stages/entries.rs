@@ -1,0 +1,337 @@
+//! Stored results: where they come from, how long they hold, how they are listed, moved and lost.
+
+use std::fs;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use icechest::{CallEvent, Chest, Compression, ErrorKind, Key, Result, Stage, Status, Stored};
+
+use super::ok;
+use crate::helpers::dir;
+
+/// Runs a stage, and tells where the result came from.
+fn status(stage: &Stage, x: u64) -> Status {
+    let run = stage.arg("x", x).run_with_status(|| vec![x; 1000]).unwrap();
+    assert_eq!(*run.value, vec![x; 1000]);
+    assert!(run.bytes >= 8000);
+    run.status
+}
+
+#[test]
+fn a_call_runs_once() {
+    let dir = dir();
+    let chest = Chest::open(dir.path()).unwrap();
+    let stage = chest.stage("f");
+    assert_eq!(
+        [status(&stage, 1), status(&stage, 1), status(&stage, 2)],
+        [Status::Computed, Status::Memory, Status::Computed]
+    );
+    let stats = stage.stats();
+    assert_eq!((stats.computed, stats.memory, stats.disk, stats.joined), (2, 1, 0, 0));
+    drop((stage, chest));
+
+    let later = Chest::open(dir.path()).unwrap();
+    let stage = later.stage("f");
+    assert_eq!([status(&stage, 1), status(&stage, 1)], [Status::Disk, Status::Memory]);
+    assert_eq!(later.stage_stats().unwrap()["f"].disk, 1);
+}
+
+#[test]
+fn other_processes_see_a_result_when_the_call_returns() {
+    let dir = dir();
+    let (ours, theirs) = (Chest::open(dir.path()).unwrap(), Chest::open(dir.path()).unwrap());
+    assert_eq!(status(&ours.stage("f"), 1), Status::Computed);
+    assert_eq!(status(&theirs.stage("f"), 1), Status::Disk);
+}
+
+#[test]
+fn errors_and_panics_are_not_stored() {
+    let chest = Chest::temporary().unwrap();
+    let stage = chest.stage("f");
+    let failed = stage.arg("x", 1).try_run(|| -> Result<u64, Box<dyn std::error::Error>> { Err("no".into()) });
+    assert_eq!(failed.unwrap_err().to_string(), "no");
+    let panicked = std::panic::catch_unwind(|| stage.arg("x", 1).run(|| -> u64 { panic!("no") }));
+    assert!(panicked.is_err());
+    assert!(chest.is_empty().unwrap());
+    assert_eq!(*stage.arg("x", 1).run(|| 5u64).unwrap(), 5);
+
+    // As values they are.
+    let text = |text: &str| text.parse::<u64>().map_err(|error| error.to_string());
+    for _ in 0..2 {
+        assert!(stage.arg("text", "many").run(|| text("many")).unwrap().is_err());
+    }
+    assert_eq!(stage.stats().memory, 1);
+}
+
+#[test]
+fn lookup_put_and_forget_work_without_calling() {
+    let chest = Chest::temporary().unwrap();
+    let call = || chest.stage("f").arg("x", 1);
+    assert!(call().lookup::<f64>().unwrap().is_none());
+    call().put(2.5).unwrap();
+    assert!(call().contains::<f64>().unwrap());
+    assert_eq!(call().lookup::<f64>().unwrap().as_deref(), Some(&2.5));
+    assert_eq!(*chest.get::<f64>(call().key::<f64>().unwrap()).unwrap(), 2.5);
+    assert!(call().forget::<f64>().unwrap());
+    assert!(!call().forget::<f64>().unwrap());
+    assert!(!call().contains::<f64>().unwrap());
+}
+
+#[test]
+fn force_disable_and_expire() {
+    let chest = Chest::temporary().unwrap();
+    let stage = chest.stage("f");
+    assert_eq!(*stage.call().run(|| 1).unwrap(), 1);
+    assert_eq!(*stage.clone().force(true).call().run(|| 2).unwrap(), 2);
+    assert_eq!(*stage.call().run(|| 3).unwrap(), 2);
+    assert_eq!(*stage.clone().disable(true).call().run(|| 4).unwrap(), 4);
+    assert_eq!(*stage.call().run(|| 5).unwrap(), 2);
+
+    let young = stage.clone().expire(Duration::from_secs(3600));
+    assert_eq!(*young.call().run(|| 6).unwrap(), 2);
+    std::thread::sleep(Duration::from_millis(15));
+    let old = stage.clone().expire(Duration::from_millis(10));
+    assert_eq!(*old.call().run(|| 7).unwrap(), 7);
+    assert_eq!(*stage.call().run(|| 8).unwrap(), 7);
+}
+
+#[test]
+fn expiry_counts_from_the_computation_also_in_a_later_run() {
+    let dir = dir();
+    let stage = |chest: &Chest| chest.stage("f").expire(Duration::from_millis(50));
+    let chest = Chest::open(dir.path()).unwrap();
+    chest.stage("f").call().run(|| 1).unwrap();
+    drop(chest);
+    std::thread::sleep(Duration::from_millis(60));
+    let chest = Chest::open(dir.path()).unwrap();
+    assert_eq!(*chest.stage("f").call().run(|| 2).unwrap(), 1);
+    assert_eq!(*stage(&chest).call().run(|| 3).unwrap(), 3);
+}
+
+#[test]
+fn a_check_of_the_users_own_decides() {
+    let chest = Chest::temporary().unwrap();
+    let stage = chest.stage("f").validate(|call, value: &u64| call.arguments["x"].to::<u64>().unwrap() == *value);
+    stage.arg("x", 1).put(1u64).unwrap();
+    stage.arg("x", 2).put(1u64).unwrap();
+    assert_eq!(*stage.arg("x", 1).run(|| 7u64).unwrap(), 1);
+    assert_eq!(*stage.arg("x", 2).run(|| 7u64).unwrap(), 7);
+}
+
+#[test]
+fn results_that_are_not_to_be_kept_in_memory_are_read_again() {
+    let dir = dir();
+    let chest = Chest::open(dir.path()).unwrap();
+    let stage = chest.stage("f").keep_memory(false);
+    assert_eq!(
+        [status(&stage, 1), status(&stage, 1), status(&stage, 1)],
+        [Status::Computed, Status::Disk, Status::Disk]
+    );
+    assert_eq!(chest.stats().unwrap().resident, 0);
+}
+
+#[test]
+fn calls_are_listed_with_their_arguments() {
+    let dir = dir();
+    let chest = Chest::open(dir.path()).unwrap();
+    chest.insert("not a call", 1).unwrap();
+    let stage = chest.stage("train").version(2).tag("nightly").module("shop");
+    stage.arg("rate", 0.1).arg("layers", [64, 32]).run(|| vec![0.5f64; 9]).unwrap();
+    chest.stage("other").arg("x", 1).run(|| 1).unwrap();
+    let check = |chest: &Chest| {
+        let calls = chest.stage("train").calls().unwrap();
+        assert_eq!(calls.len(), 1);
+        let call = &calls[0];
+        assert_eq!((call.stage.as_str(), call.version.as_str(), call.module.as_str()), ("train", "2", "shop"));
+        assert_eq!(call.arguments["rate"].to::<f64>().unwrap(), 0.1);
+        assert_eq!(call.arguments["layers"].to::<Vec<u32>>().unwrap(), [64, 32]);
+        assert_eq!((call.tag.as_deref(), call.type_name.as_str()), (Some("nightly"), "Vec<f64>"));
+        assert_eq!(chest.get::<Vec<f64>>(&call.key).unwrap().len(), 9);
+        assert!(call.to_string().starts_with("train(layers=[64,32], rate=0.1) -> Vec<f64>"), "{call}");
+    };
+    check(&chest);
+    drop(chest);
+    let chest = Chest::open(dir.path()).unwrap();
+    check(&chest);
+    let chest = Chest::temporary().unwrap();
+    chest.stage("train").arg("rate", 0.1).run(|| 1).unwrap();
+    assert_eq!(chest.stage("train").calls().unwrap().len(), 1, "also while it is only in memory");
+}
+
+#[test]
+fn what_is_told_of_calls_survives_the_loss_of_the_catalog() {
+    let dir = dir();
+    let chest = Chest::builder().inline_limit(0).open(dir.path()).unwrap();
+    chest.stage("train").arg("rate", 0.1).run(|| vec![1.5; 100]).unwrap();
+    drop(chest);
+    for file in ["catalog.sqlite", "catalog.sqlite-wal", "catalog.sqlite-shm"] {
+        let _ = fs::remove_file(dir.path().join(file));
+    }
+    assert!(Chest::check(dir.path()).repair(true).run().unwrap().rebuilt.is_some());
+    let chest = Chest::open(dir.path()).unwrap();
+    assert_eq!(chest.stage("train").calls().unwrap()[0].arguments["rate"], Key::of(&0.1).unwrap());
+    let run = chest.stage("train").arg("rate", 0.1).run_with_status(|| vec![0.0; 1]).unwrap();
+    assert_eq!(run.status, Status::Disk);
+}
+
+#[test]
+fn results_are_forgotten_by_tag_by_choice_and_all() {
+    let chest = Chest::temporary().unwrap();
+    for x in 0..10 {
+        let tag = if x % 2 == 0 { "even" } else { "odd" };
+        chest.stage("f").tag(tag).arg("x", x).run(|| x).unwrap();
+    }
+    chest.stage("g").arg("x", 1).run(|| 1).unwrap();
+    let stage = chest.stage("f");
+    assert_eq!(stage.forget_tagged("even").unwrap(), 5);
+    assert_eq!(stage.forget(|call| call.arguments["x"] == Key::from(1)).unwrap(), 1);
+    assert_eq!(stage.forget_all().unwrap(), 4);
+    assert_eq!(chest.len().unwrap(), 1);
+}
+
+#[test]
+fn results_move_to_new_keys() {
+    let chest = Chest::temporary().unwrap();
+    for x in 0..3 {
+        chest.stage("f").arg("x", x).run(|| f64::from(x)).unwrap();
+    }
+    let new = chest.stage("f").version(2).default("seed", 0);
+    let moved = new.upgrade::<f64>(|call| call.arguments["x"] != Key::from(2)).unwrap();
+    assert_eq!(moved, 2);
+    assert_eq!(*new.arg("x", 1).run(|| 9.0).unwrap(), 1.0);
+    assert_eq!(*new.arg("x", 2).run(|| 9.0).unwrap(), 9.0);
+    assert!(!chest.stage("f").arg("x", 1).contains::<f64>().unwrap());
+    assert_eq!(new.upgrade::<f64>(|call| call.version == "2").unwrap(), 0);
+}
+
+/// Events as texts.
+fn listen(stage: Stage) -> (Stage, Arc<Mutex<Vec<String>>>) {
+    let events = Arc::new(Mutex::new(Vec::new()));
+    let log = events.clone();
+    let stage = stage.hook(move |event| {
+        let text = match event {
+            CallEvent::Hit { status, .. } => format!("hit {status}"),
+            CallEvent::Miss { .. } => "miss".to_owned(),
+            CallEvent::Damaged { error, .. } => format!("{}", error.kind()),
+            CallEvent::Stale { .. } => "stale".to_owned(),
+            CallEvent::NotStored { error, .. } => format!("not stored: {}", error.kind()),
+            other => format!("{other:?}"),
+        };
+        log.lock().unwrap().push(text);
+    });
+    (stage, events)
+}
+
+#[test]
+fn a_damaged_result_is_put_aside_and_computed_again() {
+    const TEXT: &str = "the text that is stored, as it is";
+    for inline_limit in [16 << 10, 0] {
+        let dir = dir();
+        let open =
+            || Chest::builder().inline_limit(inline_limit).compression(Compression::Never).open(dir.path()).unwrap();
+        let run = |stage: &Stage| stage.call().run_with_status(|| TEXT).unwrap().status;
+        let chest = open();
+        run(&chest.stage("f"));
+        let file = chest.file(chest.stage("f").call().key::<String>().unwrap()).unwrap();
+        assert_eq!(file.is_some(), inline_limit == 0);
+        drop(chest);
+        let path = file.unwrap_or_else(|| dir.path().join("catalog.sqlite"));
+        let mut bytes = fs::read(&path).unwrap();
+        let place = bytes.windows(TEXT.len()).position(|window| window == TEXT.as_bytes()).unwrap();
+        bytes[place] ^= 0x20;
+        fs::write(&path, bytes).unwrap();
+        let chest = open();
+        let (stage, events) = listen(chest.stage("f"));
+        assert_eq!([run(&stage), run(&stage)], [Status::Computed, Status::Memory]);
+        assert_eq!(*events.lock().unwrap(), ["damaged", "miss", "hit memory"]);
+        assert_eq!(fs::read_dir(dir.path().join("quarantine")).unwrap().count(), 1);
+        drop((stage, chest));
+        assert!(Chest::check(dir.path()).run().unwrap().is_healthy());
+    }
+}
+
+#[test]
+fn a_missing_file_is_computed_again() {
+    let dir = dir();
+    let open = || Chest::builder().inline_limit(0).open(dir.path()).unwrap();
+    let chest = open();
+    status(&chest.stage("f"), 1);
+    let file = chest.file(chest.stage("f").arg("x", 1u64).key::<Vec<u64>>().unwrap()).unwrap().unwrap();
+    drop(chest);
+    fs::remove_file(file).unwrap();
+    let chest = open();
+    assert_eq!([status(&chest.stage("f"), 1), status(&chest.stage("f"), 1)], [Status::Computed, Status::Memory]);
+}
+
+#[test]
+fn a_result_that_cannot_be_stored_is_given_all_the_same() {
+    #[derive(serde::Serialize, serde::Deserialize, icechest::Plain, Debug)]
+    struct Odd {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        x: Option<u32>,
+    }
+    let chest = Chest::temporary().unwrap();
+    let (stage, events) = listen(chest.stage("f"));
+    let run = stage.call().run_with_status(|| Odd { x: None }).unwrap();
+    assert_eq!((run.value.x, run.status), (None, Status::Computed));
+    assert_eq!(run.not_stored.unwrap().kind(), ErrorKind::Unsupported);
+    assert_eq!(*events.lock().unwrap(), ["miss", "not stored: unsupported"]);
+    assert_eq!(stage.stats().not_stored, 1);
+}
+
+#[test]
+fn a_held_result_is_pinned_and_cannot_be_changed_for_others() {
+    let chest = Chest::builder().budget("64KiB").temporary().unwrap();
+    let stage = chest.stage("f");
+    let held = stage.arg("x", 0u64).run(|| vec![0u64; 1000]).unwrap();
+    for x in 1..50 {
+        status(&stage, x);
+    }
+    assert!(chest.stats().unwrap().pinned >= 1);
+    let again = stage.arg("x", 0u64).run(|| -> Vec<u64> { unreachable!() }).unwrap();
+    assert!(Arc::ptr_eq(&held, &again), "one that is held is not loaded twice");
+}
+
+#[test]
+fn a_chain_of_handles_reads_nothing_that_is_not_needed() {
+    let runs = AtomicU32::new(0);
+    let pipeline = |chest: &Chest, factor: f64| -> Result<f64> {
+        let count = || runs.fetch_add(1, Ordering::Relaxed);
+        let load: Stored<Vec<f64>> = chest.stage("load").call().try_run_stored(|| {
+            count();
+            ok(vec![1.0; 100_000])
+        })?;
+        let scale = chest.stage("scale").arg("data", &load).arg("factor", factor).try_run_stored(|| {
+            count();
+            ok(load.get()?.iter().map(|x| x * factor).collect::<Vec<f64>>())
+        })?;
+        let sum = chest.stage("sum").arg("data", &scale).try_run(|| {
+            count();
+            ok(scale.get()?.iter().sum::<f64>())
+        })?;
+        Ok(*sum)
+    };
+    let dir = dir();
+    let chest = Chest::open(dir.path()).unwrap();
+    assert_eq!(pipeline(&chest, 2.0).unwrap(), 200_000.0);
+    assert_eq!(runs.load(Ordering::Relaxed), 3);
+    drop(chest);
+    let chest = Chest::open(dir.path()).unwrap();
+    assert_eq!(pipeline(&chest, 2.0).unwrap(), 200_000.0);
+    assert_eq!(runs.load(Ordering::Relaxed), 3);
+    assert_eq!(pipeline(&chest, 3.0).unwrap(), 300_000.0);
+    assert_eq!(runs.load(Ordering::Relaxed), 5, "only what depends on the factor");
+}
+
+#[test]
+fn time_saved_is_that_of_computing_less_that_of_finding() {
+    let chest = Chest::temporary().unwrap();
+    let stage = chest.stage("slow");
+    for _ in 0..5 {
+        stage.call().run(|| std::thread::sleep(Duration::from_millis(20))).unwrap();
+    }
+    let stats = stage.stats();
+    assert!(stats.time_computing >= Duration::from_millis(20), "{stats}");
+    assert!(stats.time_saved > Duration::from_millis(60), "{stats}");
+}
