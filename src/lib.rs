@@ -74,6 +74,7 @@ mod chest;
 mod disk;
 mod entry;
 mod error;
+mod files;
 mod format;
 mod info;
 mod iter;
@@ -121,7 +122,7 @@ pub use store::Prefetch;
 pub use value::Partial;
 #[cfg(feature = "ndarray")]
 pub use value::{AnyArray, Element};
-pub use value::{IntoValue, Kind, Plain, Value};
+pub use value::{FileEntry, Files, IntoValue, Kind, Plain, Value};
 #[cfg(feature = "ndarray")]
 pub use view::StoredArray;
 #[cfg(feature = "ndarray")]

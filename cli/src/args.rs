@@ -20,7 +20,7 @@ const EXIT_CODES: &str = "\
 CHEST is a directory. KEY is text, or json: and the key's JSON as ls shows it, for keys of other types:
 json:1  'json:[\"a\",1]'
 
-Exit codes: 0 done, 1 no such key, 2 usage, 3 damaged or I/O.";
+Exit codes: 0 done, 1 no such key, 2 usage, 3 damaged or I/O. Of run: that of its command.";
 
 #[derive(Subcommand)]
 pub(crate) enum Command {
@@ -101,6 +101,38 @@ pub(crate) enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Run a command once for each distinct command line, parameters and content of its inputs.
+    ///
+    /// The files that it makes, what it prints and its exit code are kept in the chest; when the same is asked for again they
+    /// are restored, and the command does not run. Of processes that ask for the same at the same time one runs it. A command
+    /// that fails is run again the next time. What it prints is held in memory until it ends. The environment, the time and
+    /// files that are not named play no part: name what the command depends on.
+    #[command(after_help = "Example: icechest run cache --in data.csv --out model.bin -- python train.py data.csv 5")]
+    Run {
+        /// The directory of the chest; it is made if it does not exist.
+        chest: PathBuf,
+        /// A file or a folder that the command reads: its content counts.
+        #[arg(long = "in", value_name = "PATH")]
+        inputs: Vec<PathBuf>,
+        /// A parameter that counts although the command line does not show it.
+        #[arg(long = "param", value_name = "NAME=VALUE", value_parser = parse_param)]
+        params: Vec<(String, String)>,
+        /// A file or a folder that the command makes.
+        #[arg(long = "out", value_name = "PATH")]
+        outputs: Vec<String>,
+        /// Keep failures too: their exit code, and what was made.
+        #[arg(long)]
+        keep_failures: bool,
+        /// Run the command even if its result is there.
+        #[arg(long)]
+        force: bool,
+        /// Tell on standard error whether the command ran.
+        #[arg(long)]
+        status: bool,
+        /// The command and its arguments.
+        #[arg(last = true, required = true, value_name = "COMMAND")]
+        command: Vec<String>,
+    },
     /// Grow a chest of real data past its memory budget, reopen it and verify it.
     Demo {
         /// The folder of the real data [default: data].
@@ -134,6 +166,11 @@ impl Part {
     pub(crate) fn is_all(&self) -> bool {
         self.rows.is_none() && self.columns.is_none()
     }
+}
+
+fn parse_param(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("a parameter is NAME=VALUE")?;
+    Ok((name.to_owned(), value.to_owned()))
 }
 
 fn parse_rows(text: &str) -> Result<Range<usize>, String> {

@@ -22,6 +22,8 @@ pub(crate) enum Failure {
     Output(io::Error),
     /// Damage that the output tells.
     Told,
+    /// The command that was run has ended with this code, and has said why.
+    Command(u8),
 }
 
 /// Follows errors about damage.
@@ -44,7 +46,7 @@ impl Failure {
 
     /// Whether there is nothing left to say.
     pub(crate) fn is_silent(&self) -> bool {
-        self.is_closed_pipe() || matches!(self, Self::Told)
+        self.is_closed_pipe() || matches!(self, Self::Told | Self::Command(_))
     }
 
     /// Whoever read the output has seen enough, which is no failure.
@@ -57,6 +59,7 @@ impl Failure {
             Self::Output(_) if self.is_closed_pipe() => ExitCode::SUCCESS,
             Self::NoSuchKeys(_) => 1.into(),
             Self::Usage(_) => 2.into(),
+            Self::Command(code) => (*code).into(),
             Self::Chest(error) => match error.kind() {
                 ErrorKind::NotFound => 1.into(),
                 ErrorKind::Invalid => 2.into(),
@@ -78,6 +81,7 @@ impl fmt::Display for Failure {
             Self::Usage(message) | Self::Broken(message) => f.write_str(message),
             Self::Output(error) => write!(f, "cannot write to the output: {error}"),
             Self::Told => f.write_str("there is damage"),
+            Self::Command(code) => write!(f, "the command has failed with code {code}"),
         }
     }
 }

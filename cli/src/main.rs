@@ -12,6 +12,7 @@ mod load;
 mod preview;
 mod progress;
 mod put;
+mod run;
 mod save;
 mod std_types;
 mod table;
@@ -54,6 +55,9 @@ fn run(command: Command, out: &mut dyn Write) -> Result<()> {
         Command::Rm { chest, keys } => list::rm(&chest, &keys),
         Command::Stats { chest, json } => list::stats(&chest, json, out),
         Command::Check { chest, repair, json } => check::check(&chest, repair, json, out),
+        Command::Run { chest, inputs, params, outputs, keep_failures, force, status, command } => {
+            run::Request { inputs, params, outputs, keep_failures, force, command }.run(&chest, status, out)
+        }
         Command::Demo { data, dir } => demo::demo(data.as_deref(), dir.as_deref(), out),
         Command::DemoVerify { dir, values } => demo::verify(&dir, values, out),
     }

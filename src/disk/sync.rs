@@ -337,8 +337,11 @@ impl Disk {
             let maker = name.split('.').rev().find_map(session::maker);
             let is_gone = maker.is_some_and(|maker| live.iter().all(|(name, _)| name != maker));
             if is_gone && !named.contains(&format!("{folder}/{name}")) {
+                let path = self.root.join(folder).join(name);
                 // What stays is removed by a later open.
-                let _ = retry(|| self.storage.remove(&self.root.join(folder).join(name)));
+                if retry(|| self.storage.remove(&path)).is_err() && *folder == TMP {
+                    let _ = std::fs::remove_dir_all(&path);
+                }
             }
         }
     }

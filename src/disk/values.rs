@@ -196,6 +196,11 @@ impl Disk {
         }
     }
 
+    /// A path for somebody who makes files, removed by a later open if that process dies.
+    pub(crate) fn scratch(&self) -> Result<PathBuf> {
+        Ok(self.new_file()?.1)
+    }
+
     /// The unique part of a new file's name, and the path that it is written under.
     pub(super) fn new_file(&self) -> Result<(String, PathBuf)> {
         let io = |error| Error::io("cannot tell others of a new file", error).with_path(&self.root.join(LOCKS));

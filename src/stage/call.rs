@@ -15,7 +15,7 @@ use super::stored::Stored;
 use crate::error::{Error, Result};
 use crate::key::signature::Argument;
 use crate::key::{Key, Signature};
-use crate::value::{IntoValue, Value};
+use crate::value::{Files, IntoValue, Scratch, Value};
 
 /// One call of a [`Stage`]: arguments bound to names, in any order. It runs at most once at a time, whoever makes it.
 ///
@@ -31,12 +31,14 @@ pub struct Call {
     pub(super) stage: Stage,
     arguments: BTreeMap<String, Argument>,
     problem: Option<Error>,
+    /// Whether the result never waits in memory to be written.
+    pub(super) writes_through: bool,
 }
 
 impl Call {
     pub(super) fn new(stage: Stage) -> Self {
         let problem = stage.settings.problem.clone().map(Error::invalid);
-        Self { stage, arguments: BTreeMap::new(), problem }
+        Self { stage, arguments: BTreeMap::new(), problem, writes_through: false }
     }
 
     /// Adds an argument: any serde type, a [`Digest`](crate::Digest), a [`FileContent`](crate::FileContent) or a
@@ -238,6 +240,42 @@ impl Call {
         let mut run = run::now(&self, || compute().map(IntoValue::into_value))?;
         match run.not_stored.take() {
             Some(error) => Err(error.into()),
+            None => Ok(Stored::of_run(&self.stage.chest, run)),
+        }
+    }
+
+    /// The files that the call makes: `make` gets a path that does not exist yet, and leaves a file or a folder there. They
+    /// are stored; [`Stored::restore`] gives copies of them.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # let chest = icechest::Chest::temporary()?;
+    /// let report = |name: &str| {
+    ///     chest.stage("report").arg("name", name).run_files(|path| std::fs::write(path, format!("Dear {name}")))
+    /// };
+    /// report("Ann")?;
+    /// let stored = report("Ann")?; // not made again
+    /// stored.restore(dir.path().join("ann.txt"))?;
+    /// assert_eq!(std::fs::read_to_string(dir.path().join("ann.txt"))?, "Dear Ann");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// Those of `make`, and as for [`run_stored`](Self::run_stored).
+    pub fn run_files<E: From<Error>>(mut self, make: impl FnOnce(&Path) -> Result<(), E>) -> Result<Stored<Files>, E> {
+        self.writes_through = true;
+        // Until the result is stored.
+        let scratch = Scratch(self.stage.chest.store()?.disk.scratch()?);
+        let mut run = run::now(&self, || {
+            make(&scratch.0)?;
+            Ok::<_, E>(Arc::new(Files::at(&scratch.0)?))
+        })?;
+        match run.not_stored.take() {
+            Some(error) => Err(error.into()),
+            None if run.key.is_none() => {
+                let message = "files need to be stored, and the stage is disabled or the call has no key";
+                Err(Error::unsupported(message).into())
+            }
             None => Ok(Stored::of_run(&self.stage.chest, run)),
         }
     }

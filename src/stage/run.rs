@@ -265,5 +265,8 @@ pub(super) fn keep<V: Value>(call: &Call, key: &Key, value: Arc<V>, took: Durati
         store.state().residents.set_hint(key, Some(Hint::PreferDisk));
     }
     store.stages.note(key, Arc::new(record));
+    if call.writes_through {
+        return store.insert_published(key, &recorded);
+    }
     store.keep(key, Arc::new(recorded), !store.disk.is_temporary())
 }

@@ -1,15 +1,16 @@
 //! Handles to stored results, for chains of stages.
 
 use std::fmt;
+use std::path::Path;
 use std::sync::Arc;
 
 use serde::{Serialize, Serializer};
 
 use super::run::Run;
 use crate::chest::Chest;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::key::{Digest, Key};
-use crate::value::Value;
+use crate::value::{Files, Value};
 
 /// The result of a stage in its chest. As an argument of another stage it is known by the key of its call: its content is not
 /// even read.
@@ -72,6 +73,19 @@ impl<V: Value> Stored<V> {
         match &self.place {
             Place::Chest { key, .. } => Some(key),
             Place::Value(_) => None,
+        }
+    }
+}
+
+impl Stored<Files> {
+    /// Writes the files to `target`; see [`Chest::restore`].
+    ///
+    /// # Errors
+    /// As for [`Chest::restore`].
+    pub fn restore(&self, target: impl AsRef<Path>) -> Result<()> {
+        match &self.place {
+            Place::Chest { chest, key, .. } => chest.restore(key, target),
+            Place::Value(_) => Err(Error::unsupported("the files are not stored")),
         }
     }
 }

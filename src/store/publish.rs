@@ -138,7 +138,6 @@ impl Store {
     }
 
     /// Publishes a value that was written in pieces, in place of what the key had.
-    #[cfg(any(feature = "arrow", feature = "lazy", feature = "ndarray"))]
     pub(crate) fn publish_written(&self, key: &Key, draft: Draft) -> Result<()> {
         let lock = self.lock_to_change(key)?;
         let Published { commit, synced, .. } = self.publish_drafts(vec![draft])?;
@@ -147,7 +146,6 @@ impl Store {
     }
 
     /// Memory forgets what was under a key: what was published in its place did not come from there.
-    #[cfg(any(feature = "arrow", feature = "ndarray", feature = "polars"))]
     pub(super) fn forget_replaced(&self, lock: &KeyLock<'_>, commit: OwnCommit<'_>) {
         let mut state = self.state();
         state.counts.published += 1;

@@ -34,6 +34,16 @@ impl Store {
         Ok(Some(Recalled { value: self.decode(opened)?, about: Some(about) }))
     }
 
+    /// Stores a value that can be written only now.
+    ///
+    /// # Errors
+    /// Those of writing; then the value is not there, and the older one is.
+    pub(crate) fn insert_published(&self, key: &Key, value: &dyn Stored) -> Result<()> {
+        key.check()?;
+        let draft = self.write(key, value)?;
+        self.publish_written(key, draft)
+    }
+
     /// Takes the result of a call in. Other processes see it when this returns, if `publish` says so.
     pub(crate) fn keep(&self, key: &Key, value: Arc<dyn Stored>, publish: bool) -> Result<()> {
         self.insert(key.clone(), value)?;

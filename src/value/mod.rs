@@ -6,6 +6,7 @@ pub(crate) mod array;
 mod batches;
 #[cfg(feature = "polars")]
 mod exchange;
+mod files;
 #[cfg(feature = "polars")]
 pub(crate) mod frame;
 mod json;
@@ -21,6 +22,8 @@ use std::sync::Arc;
 
 #[cfg(feature = "ndarray")]
 pub use self::array::{AnyArray, Element};
+pub use self::files::{FileEntry, Files};
+pub(crate) use self::files::{Scratch, restore};
 #[cfg(any(feature = "arrow", feature = "ndarray", feature = "polars"))]
 pub use self::part::Partial;
 #[cfg(any(feature = "arrow", feature = "polars"))]

@@ -2,6 +2,8 @@
 
 mod attribute;
 mod entries;
+#[cfg(unix)]
+mod files;
 mod flight;
 mod keys;
 mod processes;
