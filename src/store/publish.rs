@@ -98,7 +98,7 @@ impl Store {
             let mut state = self.state();
             let found = |lock: &KeyLock<'_>| {
                 let resident = state.residents.get(lock.key()).filter(|resident| resident.version.is_none())?;
-                Some((lock.key().clone(), resident.edition, resident.value.clone()))
+                Some((lock.key().clone(), resident.edition, resident.value))
             };
             let dirty: Vec<_> = locks.iter().filter_map(found).collect();
             if dirty.is_empty() {
@@ -238,11 +238,12 @@ impl Store {
     fn lock_dirty<'a>(&'a self, state: &mut State, failed: &HashSet<Key>) -> Vec<KeyLock<'a>> {
         let mut batch = Batch::new(self);
         let mut keys = Vec::new();
-        for key in state.residents.dirty().filter(|key| !failed.contains(key) && !state.busy.contains_key(key)) {
+        let is_free = |key: &Key| !failed.contains(key) && !state.busy.contains_key(key);
+        for (key, size) in state.residents.dirty().filter(|(key, _)| is_free(key)) {
             if batch.is_full() {
                 break;
             }
-            batch.add(state.residents.get(key).map_or(0, |resident| resident.size));
+            batch.add(size);
             keys.push(key.clone());
         }
         keys.iter().filter_map(|key| self.try_lock_key_in(state, key)).collect()
@@ -314,8 +315,7 @@ impl Store {
                 break;
             }
             let Some(key) = state.pending.pop_front() else { break };
-            let dirty = state.residents.get(&key).filter(|resident| resident.version.is_none());
-            let Some(size) = dirty.map(|resident| resident.size) else { continue };
+            let Some(size) = state.residents.dirty_size(&key) else { continue };
             match self.try_lock_key_in(state, &key) {
                 Some(lock) => {
                     batch.add(size);
