@@ -341,14 +341,17 @@ fn open_catalog(root: &Path, storage: &dyn Storage) -> Result<Catalog> {
     let path = root.join(CATALOG);
     for folder in FOLDERS {
         let path = root.join(folder);
-        if fs::symlink_metadata(&path).is_ok_and(|meta| !meta.is_dir()) {
-            return Err(Error::damaged("something else is in the place of a folder of the chest").with_path(&path));
+        match fs::symlink_metadata(&path) {
+            Ok(meta) if meta.is_dir() => continue,
+            Ok(_) => {
+                let message = "something else is in the place of a folder of the chest";
+                return Err(Error::damaged(message).with_path(&path));
+            }
+            // Tools that copy a directory may leave empty folders out.
+            Err(_) => retry(|| storage.create_dir(&path))
+                .and_then(|()| retry(|| storage.sync(root)))
+                .map_err(|error| Error::io("cannot make the folder", error).with_path(&path))?,
         }
-        // Tools that copy a directory may leave empty folders out.
-        let is_missing = !path.exists();
-        retry(|| storage.create_dir(&path))
-            .and_then(|()| if is_missing { retry(|| storage.sync(root)) } else { Ok(()) })
-            .map_err(|error| Error::io("cannot make the folder", error).with_path(&path))?;
     }
     refuse_links(root)?;
     let hint = "icechest check --repair makes it from the value files";

@@ -20,7 +20,7 @@ mod tests;
 mod watch;
 
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, PoisonError, Weak};
 
 use self::background::Background;
 use self::key_lock::{KeyLock, Work};
@@ -56,6 +56,9 @@ pub(crate) struct Store {
     /// Whether this process published something since the last sync.
     is_unsynced: AtomicBool,
     background: Background,
+    has_writers: AtomicBool,
+    /// For threads that are started later.
+    me: Weak<Self>,
 }
 
 pub(crate) struct State {
@@ -106,7 +109,7 @@ struct Loaded<V> {
 }
 
 impl Store {
-    pub(crate) fn new(disk: Disk, residents: Residents, durability: Durability) -> Self {
+    pub(crate) fn new(disk: Disk, residents: Residents, durability: Durability) -> Arc<Self> {
         let writes_behind = !disk.is_temporary();
         let front = residents.front();
         let state = State {
@@ -119,7 +122,7 @@ impl Store {
             closing: false,
             waiting: 0,
         };
-        Self {
+        Arc::new_cyclic(|me| Self {
             disk,
             state: Mutex::new(state),
             front,
@@ -129,7 +132,9 @@ impl Store {
             durability,
             is_unsynced: AtomicBool::new(false),
             background: Background::new(),
-        }
+            has_writers: AtomicBool::new(false),
+            me: me.clone(),
+        })
     }
 
     /// The state, with all hits counted up to now. No code of a user runs while it is locked, except a `Policy`, which
@@ -213,6 +218,7 @@ impl Store {
         state.residents.release(&key);
         state.residents.insert(key.clone(), value, size, None);
         if self.writes_behind {
+            self.start_writers();
             state.pending.push_back(key);
             if state.pending.len() == 1 {
                 self.work.notify_one();

@@ -172,6 +172,7 @@ impl Store {
     /// A background writer syncs in time.
     pub(super) fn note_unsynced(&self) {
         if !self.is_unsynced.swap(true, Ordering::Relaxed) {
+            self.start_writers();
             // Under the lock, so that a writer hears it that has found nothing to sync and is about to wait.
             let _state = self.state();
             self.work.notify_all();

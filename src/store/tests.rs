@@ -201,6 +201,19 @@ fn a_hit_is_not_older_than_what_any_chest_had_published() {
 }
 
 #[test]
+fn a_chest_that_is_only_read_starts_no_writer() {
+    let dir = tempfile::tempdir().unwrap();
+    let open = || Chest::open(dir.path()).unwrap();
+    let has_writers = |chest: &Chest| chest.store().unwrap().has_writers.load(SeqCst);
+    open().insert("k", 1).unwrap();
+    let chest = open();
+    assert!(*chest.get::<i32>("k").unwrap() == 1 && !has_writers(&chest));
+    chest.insert("k", 2).unwrap();
+    assert!(has_writers(&chest));
+    until(|| chest.stats().unwrap().dirty == 0);
+}
+
+#[test]
 fn a_shortage_of_memory_lowers_the_budget_until_it_is_over() {
     let reading = |percent: u64| Reading { usable: 100 << 20, available: percent << 20 };
     let now = Arc::new(Mutex::new(reading(50)));
