@@ -296,7 +296,7 @@ impl Builder {
             Some(file) => Box::new(Recorder::new(self.policy, file)?),
             None => self.policy,
         };
-        let chest = Chest::start(Store::new(disk, Residents::new(budget, policy), durability))?;
+        let chest = Chest::start(Store::new(disk, Residents::new(budget, policy), durability));
         if self.watch_memory {
             chest.watch_memory(Reading::now)?;
         }

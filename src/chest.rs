@@ -138,13 +138,8 @@ impl Chest {
         Check::new(dir.as_ref())
     }
 
-    pub(crate) fn start(store: Store) -> Result<Self> {
-        let store = Arc::new(store);
-        let chest = Self { _closer: Arc::new(Closer(store.clone())), store };
-        if !chest.store.disk.is_temporary() {
-            chest.store.start_writers()?;
-        }
-        Ok(chest)
+    pub(crate) fn start(store: Arc<Store>) -> Self {
+        Self { _closer: Arc::new(Closer(store.clone())), store }
     }
 
     /// Lowers the budget while `read` tells that the system is short of memory.

@@ -78,13 +78,13 @@ impl Info {
 
     /// Of a value that is only in memory.
     fn of_dirty(key: &Key, state: &State) -> Option<Self> {
-        let is_dirty = |resident: &&Resident| resident.version.is_none();
-        let resident = state.residents.get(key).filter(is_dirty)?;
+        let bytes = state.residents.dirty_size(key)?;
+        let Resident { value, .. } = state.residents.get(key)?;
         Some(Self {
             key: key.clone(),
-            kind: resident.value.kind(),
-            type_name: resident.value.stored_name(),
-            bytes: resident.size,
+            kind: value.kind(),
+            type_name: value.stored_name(),
+            bytes,
             stored_bytes: 0,
             format: None,
             file: None,

@@ -23,7 +23,7 @@ use std::collections::HashSet;
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicI64};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value as Json, json};
@@ -71,7 +71,7 @@ pub(crate) struct Disk {
     /// Versions that can be mapped and that this process wrote, or verified as a whole.
     verified: Verified,
     /// When the last value was written: the next one is later, whatever the clock says.
-    last_ns: AtomicI64,
+    last_ns: OnceLock<AtomicI64>,
     /// Whether a sync of the catalog failed.
     is_catalog_doubtful: AtomicBool,
     /// Held by who syncs: versions whose sync failed and that the catalog could not be told of.
@@ -100,9 +100,12 @@ impl Disk {
     /// Opens the chest in `root`, or makes one if there is nothing.
     pub(crate) fn open(root: &Path, settings: DiskSettings, storage: Arc<dyn Storage>) -> Result<Self> {
         let fail = |error| Error::io("cannot make the directory", error).with_path(root);
-        let above = std::path::absolute(root).map_err(fail)?;
-        let above = above.ancestors().find(|dir| dir.exists()).and_then(|dir| dir.canonicalize().ok());
-        storage.create_dir(root).map_err(fail)?;
+        let mut above = None;
+        if !root.is_dir() {
+            let path = std::path::absolute(root).map_err(fail)?;
+            above = path.ancestors().find(|dir| dir.exists()).and_then(|dir| dir.canonicalize().ok());
+            storage.create_dir(root).map_err(fail)?;
+        }
         // Absolute, so that a later change of the working directory does no harm.
         let root =
             fs::canonicalize(root).map_err(|error| Error::io("cannot open the directory", error).with_path(root))?;
@@ -147,7 +150,6 @@ impl Disk {
         temporary: Option<TemporaryDir>,
         manifest: Option<File>,
     ) -> Result<Self> {
-        let last_ns = catalog.last_created_ns().map_err(|error| error.with_path(&root.join(CATALOG)))?;
         let disk = Self {
             root,
             storage,
@@ -157,7 +159,7 @@ impl Disk {
             garbage: Mutex::default(),
             used: Mutex::default(),
             verified: Verified::default(),
-            last_ns: AtomicI64::new(last_ns),
+            last_ns: OnceLock::new(),
             is_catalog_doubtful: AtomicBool::new(false),
             syncing: Mutex::default(),
             manifest,
@@ -346,14 +348,17 @@ fn open_catalog(root: &Path, storage: &dyn Storage) -> Result<Catalog> {
     let path = root.join(CATALOG);
     for folder in FOLDERS {
         let path = root.join(folder);
-        if fs::symlink_metadata(&path).is_ok_and(|meta| !meta.is_dir()) {
-            return Err(Error::damaged("something else is in the place of a folder of the chest").with_path(&path));
+        match fs::symlink_metadata(&path) {
+            Ok(meta) if meta.is_dir() => continue,
+            Ok(_) => {
+                let message = "something else is in the place of a folder of the chest";
+                return Err(Error::damaged(message).with_path(&path));
+            }
+            // Tools that copy a directory may leave empty folders out.
+            Err(_) => retry(|| storage.create_dir(&path))
+                .and_then(|()| retry(|| storage.sync(root)))
+                .map_err(|error| Error::io("cannot make the folder", error).with_path(&path))?,
         }
-        // Tools that copy a directory may leave empty folders out.
-        let is_missing = !path.exists();
-        retry(|| storage.create_dir(&path))
-            .and_then(|()| if is_missing { retry(|| storage.sync(root)) } else { Ok(()) })
-            .map_err(|error| Error::io("cannot make the folder", error).with_path(&path))?;
     }
     refuse_links(root)?;
     let hint = "icechest check --repair makes it from the value files";

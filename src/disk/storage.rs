@@ -5,7 +5,7 @@ use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 /// Files and folders.
 pub(crate) trait Storage: fmt::Debug + Send + Sync {
@@ -140,10 +140,12 @@ impl Storage for Os {
     }
 
     fn boot(&self) -> String {
-        match fs::read_to_string("/proc/sys/kernel/random/boot_id") {
+        /// No process sees two.
+        static BOOT: LazyLock<String> = LazyLock::new(|| match fs::read_to_string("/proc/sys/kernel/random/boot_id") {
             Ok(id) => id.trim().to_owned(),
             Err(_) => sysinfo::System::boot_time().to_string(),
-        }
+        });
+        BOOT.clone()
     }
 
     #[cfg(unix)]

@@ -15,10 +15,10 @@ mod write;
 use std::collections::HashMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use smol_str::{SmolStr, ToSmolStr};
 use twox_hash::XxHash3_64;
 
 pub use self::digest::Digest;
@@ -44,7 +44,7 @@ use crate::error::Result;
 /// # Ok::<(), icechest::Error>(())
 /// ```
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Key(Arc<str>);
+pub struct Key(SmolStr);
 
 /// A map whose hasher is several times faster than the standard library's, and random all the same.
 pub(crate) type Map<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
@@ -193,7 +193,7 @@ impl From<&Key> for Key {
 
 impl From<bool> for Key {
     fn from(flag: bool) -> Self {
-        Self(if flag { "true" } else { "false" }.into())
+        Self(SmolStr::new_static(if flag { "true" } else { "false" }))
     }
 }
 
@@ -258,6 +258,9 @@ macro_rules! integer_keys {
     ($($int:ty)*) => {$(
         impl From<$int> for Key {
             fn from(number: $int) -> Self {
+                if write::is_plain(number) {
+                    return Self(number.to_smolstr());
+                }
                 let mut out = String::new();
                 write::integer(&mut out, &number);
                 Self(out.into())

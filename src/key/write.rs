@@ -67,6 +67,11 @@ pub(super) fn hex(bytes: &[u8]) -> String {
     out
 }
 
+/// Whether an integer is written as its digits alone.
+pub(super) fn is_plain<T: TryInto<i64> + TryInto<u64> + Copy>(number: T) -> bool {
+    TryInto::<i64>::try_into(number).is_ok() || TryInto::<u64>::try_into(number).is_ok()
+}
+
 /// Integers beyond 64 bits are tagged, for JSON readers that would round them.
 pub(super) fn integer(out: &mut String, number: &dyn Display) {
     let digits = number.to_string();

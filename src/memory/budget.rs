@@ -1,6 +1,7 @@
 //! How much memory a chest may use.
 
 use std::str::FromStr;
+use std::sync::LazyLock;
 
 use sysinfo::{MemoryRefreshKind, RefreshKind, System};
 
@@ -131,10 +132,14 @@ fn parse(text: &str) -> Result<u64> {
 
 /// What this process may use: the machine's memory, or the limit of its cgroup.
 pub(crate) fn usable_memory() -> u64 {
-    let only_ram = RefreshKind::nothing().with_memory(MemoryRefreshKind::nothing().with_ram());
-    let system = System::new_with_specifics(only_ram);
-    let machine = system.total_memory();
-    system.cgroup_limits().map_or(machine, |limits| limits.total_memory.min(machine))
+    /// The system is asked once, in a dozen calls; whoever watches memory asks again.
+    static USABLE: LazyLock<u64> = LazyLock::new(|| {
+        let only_ram = RefreshKind::nothing().with_memory(MemoryRefreshKind::nothing().with_ram());
+        let system = System::new_with_specifics(only_ram);
+        let machine = system.total_memory();
+        system.cgroup_limits().map_or(machine, |limits| limits.total_memory.min(machine))
+    });
+    *USABLE
 }
 
 #[cfg(test)]

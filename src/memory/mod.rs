@@ -1,22 +1,26 @@
 //! The memory tier: which values are resident, what they take, and which is spilled next.
 //!
-//! Plain data behind one lock; nothing here reads or writes a file.
+//! Plain data behind one lock, but for the [`front`]; nothing here reads or writes a file.
 
 mod adaptive;
 mod budget;
+mod front;
 mod hint;
 mod history;
 mod policy;
 mod queue;
 mod recorder;
+mod records;
 mod watch;
 
+use std::mem;
 use std::sync::{Arc, Weak};
 
 pub use self::adaptive::Adaptive;
 pub use self::budget::Budget;
 #[cfg(any(feature = "arrow", feature = "polars"))]
 pub(crate) use self::budget::usable_memory;
+pub(crate) use self::front::{Front, Resident};
 pub use self::hint::Hint;
 use self::hint::Standing;
 use self::history::History;
@@ -24,41 +28,32 @@ pub(crate) use self::policy::is_ranking;
 pub use self::policy::{Coldest, Event, Largest, Lfu, Lru, Mru, Policy, Random, Rank, Usage};
 use self::queue::Queue;
 pub(crate) use self::recorder::Recorder;
+pub(crate) use self::records::Edition;
+use self::records::Records;
 pub(crate) use self::watch::Reading;
 use self::watch::Watch;
 use crate::key::{Key, Map};
 use crate::value::Stored;
 
-/// A value held in memory.
-pub(crate) struct Resident {
-    pub(crate) value: Arc<dyn Stored>,
-    pub(crate) size: u64,
-    /// The version in the directory; none for a dirty value.
-    pub(crate) version: Option<i64>,
-    /// The catalog's generation when the version was last found to be the newest.
-    pub(crate) checked: Option<u64>,
-    /// Tells this value from the one that was here before under the same key.
-    pub(crate) edition: u64,
+/// What is known of a resident, besides what readers need.
+struct Record {
+    key: Key,
+    is_dirty: bool,
     usage: Usage,
     place: Place,
 }
 
-impl Resident {
-    /// Whether somebody besides the tier holds the value.
-    fn is_held(&self) -> bool {
-        Arc::strong_count(&self.value) > 1 || self.value.is_shared()
-    }
-
+impl Record {
     /// Takes the place in the queue that the policy gives it now.
-    fn take_place(&mut self, policy: &dyn Policy, clean: &mut Queue, dirty: &mut Queue) {
-        self.move_to((self.place.0, policy::rank(policy, &self.usage)), clean, dirty);
+    fn take_place(&mut self, edition: Edition, policy: &dyn Policy, queues: &mut Queues) {
+        self.move_to((self.place.0, policy::rank(policy, &self.usage)), edition, queues);
     }
 
-    fn move_to(&mut self, place: Place, clean: &mut Queue, dirty: &mut Queue) {
+    fn move_to(&mut self, place: Place, edition: Edition, queues: &mut Queues) {
         if place != self.place {
-            let queue = if self.version.is_some() { clean } else { dirty };
-            queue.remove(self.place, self.edition);
-            queue.insert(place, self.edition);
+            let queue = queues.of(self.is_dirty);
+            queue.remove(self.place, edition);
+            queue.insert(place, edition);
             self.place = place;
         }
     }
@@ -74,6 +69,19 @@ struct Held {
 /// Where a resident stands in the queue.
 type Place = (Standing, Rank);
 
+/// The order in which residents leave: clean ones before dirty ones.
+#[derive(Default)]
+struct Queues {
+    clean: Queue,
+    dirty: Queue,
+}
+
+impl Queues {
+    fn of(&mut self, is_dirty: bool) -> &mut Queue {
+        if is_dirty { &mut self.dirty } else { &mut self.clean }
+    }
+}
+
 /// The residents and the bytes that they take.
 pub(crate) struct Residents {
     /// The budget for now; changed by `change_budget` alone.
@@ -83,17 +91,17 @@ pub(crate) struct Residents {
     watch: Watch,
     hints: Map<Key, Hint>,
     policy: Box<dyn Policy>,
-    by_key: Map<Key, Resident>,
-    by_edition: Map<u64, Key>,
-    clean: Queue,
-    dirty: Queue,
+    front: Arc<Front>,
+    records: Records,
+    queues: Queues,
+    /// Hits on their way from the front into the records; empty but for its memory.
+    hits: Vec<Edition>,
     held: Map<Key, Held>,
     /// Values that are resident no more. Whoever has locked this drops them when it is unlocked.
     pub(crate) gone: Vec<Arc<dyn Stored>>,
     /// Bytes of residents, of values still held, and promised to values on their way in.
     used: u64,
     peak: u64,
-    editions: u64,
     history: History,
     /// Whether a value ever had to leave. Before that nobody asks for the order, and uses need not be ranked.
     is_tight: bool,
@@ -113,20 +121,24 @@ impl Residents {
             watch: Watch::default(),
             hints: Map::default(),
             policy,
-            by_key: Map::default(),
-            by_edition: Map::default(),
-            clean: Queue::default(),
-            dirty: Queue::default(),
+            front: Arc::default(),
+            records: Records::default(),
+            queues: Queues::default(),
+            hits: Vec::new(),
             held: Map::default(),
             gone: Vec::new(),
             used: 0,
             peak: 0,
-            editions: 0,
             history: History::default(),
             is_tight: false,
         };
         residents.set_budget(budget);
         residents
+    }
+
+    /// Where readers find the residents.
+    pub(crate) fn front(&self) -> Arc<Front> {
+        self.front.clone()
     }
 
     /// The budget that the user gave.
@@ -166,8 +178,9 @@ impl Residents {
             Some(hint) => self.hints.insert(key.clone(), hint),
             None => self.hints.remove(key),
         };
-        if let Some(resident) = self.by_key.get_mut(key) {
-            resident.move_to((hint.into(), resident.place.1), &mut self.clean, &mut self.dirty);
+        let Some(edition) = self.edition(key) else { return };
+        if let Some(record) = self.records.get_mut(edition) {
+            record.move_to((hint.into(), record.place.1), edition, &mut self.queues);
         }
     }
 
@@ -180,63 +193,102 @@ impl Residents {
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.by_key.len()
+        self.records.len()
     }
 
     pub(crate) fn dirty_len(&self) -> usize {
-        self.dirty.len()
+        self.queues.dirty.len()
     }
 
-    pub(crate) fn get(&self, key: &Key) -> Option<&Resident> {
-        self.by_key.get(key)
+    pub(crate) fn get(&self, key: &Key) -> Option<Resident> {
+        self.front.find(key, Resident::clone)
+    }
+
+    pub(crate) fn edition(&self, key: &Key) -> Option<Edition> {
+        self.front.find(key, |resident| resident.edition)
+    }
+
+    /// Whether a key has a resident that the directory does not have.
+    pub(crate) fn is_dirty(&self, key: &Key) -> bool {
+        self.dirty_size(key).is_some()
+    }
+
+    /// The size of a resident that the directory does not have.
+    pub(crate) fn dirty_size(&self, key: &Key) -> Option<u64> {
+        let record = self.record(key).filter(|record| record.is_dirty)?;
+        Some(record.usage.size)
+    }
+
+    /// The key of an edition that the directory does not have, and its size; none if it is not resident any more.
+    pub(crate) fn dirty_edition(&self, edition: Edition) -> Option<(Key, u64)> {
+        let record = self.records.get(edition).filter(|record| record.is_dirty)?;
+        Some((record.key.clone(), record.usage.size))
+    }
+
+    fn record(&self, key: &Key) -> Option<&Record> {
+        self.records.get(self.edition(key)?)
     }
 
     pub(crate) fn dirty_keys(&self) -> Vec<Key> {
-        self.dirty().cloned().collect()
+        self.dirty().map(|(key, _)| key.clone()).collect()
     }
 
-    /// The keys of dirty values, in the order in which they would be spilled.
-    pub(crate) fn dirty(&self) -> impl Iterator<Item = &Key> {
-        self.dirty.iter().filter_map(|edition| self.by_edition.get(&edition))
+    /// The keys of dirty values and their sizes, in the order in which they would be spilled.
+    pub(crate) fn dirty(&self) -> impl Iterator<Item = (&Key, u64)> {
+        let records = self.queues.dirty.iter().filter_map(|edition| self.records.get(edition));
+        records.map(|record| (&record.key, record.usage.size))
     }
 
     /// Residents that a user holds or has pinned: how many, and their bytes, values that are only held included.
     pub(crate) fn pinned(&mut self) -> (usize, u64) {
         self.forget_released();
-        let is_pinned = |resident: &&Resident| resident.is_held() || resident.place.0 == Standing::Last;
-        let sizes = self.by_key.values().filter(is_pinned).map(|resident| resident.size);
+        let is_pinned = |record: &&Record| record.place.0 == Standing::Last || self.is_held(&record.key);
+        let sizes = self.records.values().filter(is_pinned).map(|record| record.usage.size);
         let (count, bytes) = sizes.fold((0, 0), |(count, bytes), size| (count + 1, bytes + size));
         (count + self.held.len(), bytes + self.held.values().map(|held| held.size).sum::<u64>())
     }
 
-    /// Counts a use of a resident.
-    pub(crate) fn touch(&mut self, key: &Key) {
-        self.touch_if(key, |_| Some(()));
+    /// Whether a resident is held by somebody besides the tier.
+    fn is_held(&self, key: &Key) -> bool {
+        self.front.find(key, Resident::is_held).unwrap_or(false)
     }
 
-    /// Counts a use of a resident, if `take` takes anything from it.
-    pub(crate) fn touch_if<T>(&mut self, key: &Key, take: impl FnOnce(&Resident) -> Option<T>) -> Option<T> {
-        let residents = self.by_key.len();
-        let resident = self.by_key.get_mut(key)?;
-        let taken = take(resident)?;
-        self.history.note(&mut resident.usage, residents);
-        if policy::observe(&*self.policy, Event::Hit, &resident.usage) {
+    /// Counts a use of a resident.
+    pub(crate) fn touch(&mut self, key: &Key) {
+        if let Some(edition) = self.edition(key) {
+            self.count_use(edition);
+        }
+    }
+
+    /// Counts the hits that the front has noted. Gives how many.
+    pub(crate) fn count_hits(&mut self) -> u64 {
+        let mut hits = mem::take(&mut self.hits);
+        self.front.take_hits(&mut hits);
+        let count = hits.len() as u64;
+        hits.drain(..).for_each(|edition| self.count_use(edition));
+        self.hits = hits;
+        count
+    }
+
+    /// Counts a use of an edition, if it is still resident.
+    fn count_use(&mut self, edition: Edition) {
+        let residents = self.records.len();
+        let Some(record) = self.records.get_mut(edition) else { return };
+        self.history.note(&mut record.usage, residents);
+        if policy::observe(&*self.policy, Event::Hit, &record.usage) {
             self.place_all();
         } else if self.is_tight {
-            resident.take_place(&*self.policy, &mut self.clean, &mut self.dirty);
+            record.take_place(edition, &*self.policy, &mut self.queues);
         }
-        Some(taken)
     }
 
     /// This edition was the newest in this generation of the catalog.
-    pub(crate) fn mark_checked(&mut self, key: &Key, edition: u64, generation: Option<u64>) {
-        if let Some(resident) = self.by_key.get_mut(key).filter(|resident| resident.edition == edition) {
-            resident.checked = generation;
-        }
+    pub(crate) fn mark_checked(&mut self, key: &Key, edition: Edition, generation: Option<u64>) {
+        self.front.change(key, edition, |resident| resident.checked = generation);
     }
 
     /// Makes a value resident, in place of an older one under the same key. Gives its edition.
-    pub(crate) fn insert(&mut self, key: Key, value: Arc<dyn Stored>, size: u64, version: Option<i64>) -> u64 {
+    pub(crate) fn insert(&mut self, key: Key, value: Arc<dyn Stored>, size: u64, version: Option<i64>) -> Edition {
         self.enter(key, value, size, version, None)
     }
 
@@ -248,22 +300,27 @@ impl Residents {
         size: u64,
         version: i64,
         seconds: f64,
-    ) -> u64 {
+    ) -> Edition {
         self.enter(key, value, size, Some(version), Some(seconds))
     }
 
-    fn enter(&mut self, key: Key, value: Arc<dyn Stored>, size: u64, version: Option<i64>, took: Option<f64>) -> u64 {
+    fn enter(
+        &mut self,
+        key: Key,
+        value: Arc<dyn Stored>,
+        size: u64,
+        version: Option<i64>,
+        took: Option<f64>,
+    ) -> Edition {
         let uses = self.remove(&key).map_or(0, |usage| usage.uses);
-        self.editions += 1;
-        let edition = self.editions;
-        let mut usage = self.history.begin(key.hash64(), size, took, self.by_key.len());
+        let mut usage = self.history.begin(key.hash64(), size, took, self.records.len());
         usage.uses += uses;
         self.observe(took.map_or(Event::Inserted, |seconds| Event::Loaded { seconds }), &usage);
         let place = (self.hint(&key).into(), policy::rank(&*self.policy, &usage));
-        let queue = if version.is_some() { &mut self.clean } else { &mut self.dirty };
-        queue.insert(place, edition);
-        self.by_edition.insert(edition, key.clone());
-        self.by_key.insert(key, Resident { value, size, version, checked: None, edition, usage, place });
+        let (is_dirty, edition) = (version.is_none(), self.records.next());
+        self.queues.of(is_dirty).insert(place, edition);
+        self.records.insert(Record { key: key.clone(), is_dirty, usage, place });
+        self.front.insert(key, Resident { value, version, checked: None, edition });
         self.take(size);
         self.note_peak();
         edition
@@ -278,43 +335,44 @@ impl Residents {
 
     /// The policy has changed its mind: all residents take other places.
     fn place_all(&mut self) {
-        for resident in self.by_key.values_mut() {
-            resident.take_place(&*self.policy, &mut self.clean, &mut self.dirty);
+        for (edition, record) in self.records.iter_mut() {
+            record.take_place(edition, &*self.policy, &mut self.queues);
         }
     }
 
     /// Ends the residence of a value, whoever holds it.
     pub(crate) fn remove(&mut self, key: &Key) -> Option<Usage> {
-        self.leave(key, Event::Removed)
+        self.leave(key, Event::Removed, |_| true)
     }
 
-    fn leave(&mut self, key: &Key, event: Event) -> Option<Usage> {
-        let resident = self.by_key.remove(key)?;
-        self.by_edition.remove(&resident.edition);
-        let queue = if resident.version.is_some() { &mut self.clean } else { &mut self.dirty };
-        queue.remove(resident.place, resident.edition);
-        self.give_back(resident.size);
-        self.gone.push(resident.value);
-        self.history.end(&resident.usage, self.by_key.len());
-        self.observe(event, &resident.usage);
-        Some(resident.usage)
+    fn leave(&mut self, key: &Key, event: Event, leaves: impl FnOnce(&Resident) -> bool) -> Option<Usage> {
+        let Resident { value, edition, .. } = self.front.remove_if(key, leaves)?;
+        self.gone.push(value);
+        let Record { is_dirty, usage, place, .. } = self.records.remove(edition)?;
+        self.queues.of(is_dirty).remove(place, edition);
+        self.give_back(usage.size);
+        self.history.end(&usage, self.records.len());
+        self.observe(event, &usage);
+        Some(usage)
     }
 
     /// Ends the residence of a value that is clean and that nobody holds. Tells whether it was.
     pub(crate) fn spill(&mut self, key: &Key) -> bool {
+        // Nobody can take hold of it meanwhile.
         let is_free = |resident: &Resident| resident.version.is_some() && !resident.is_held();
-        self.by_key.get(key).is_some_and(is_free) && self.leave(key, Event::Spilled).is_some()
+        self.leave(key, Event::Spilled, is_free).is_some()
     }
 
     /// The directory has this edition now, as `version`, the newest in this generation.
-    pub(crate) fn mark_clean(&mut self, key: &Key, edition: u64, version: i64, generation: Option<u64>) {
-        if let Some(resident) = self.by_key.get_mut(key).filter(|resident| resident.edition == edition) {
-            let queue = if resident.version.is_some() { &mut self.clean } else { &mut self.dirty };
-            queue.remove(resident.place, edition);
-            self.clean.insert(resident.place, edition);
+    pub(crate) fn mark_clean(&mut self, key: &Key, edition: Edition, version: i64, generation: Option<u64>) {
+        let Some(record) = self.records.get_mut(edition) else { return };
+        self.queues.of(record.is_dirty).remove(record.place, edition);
+        self.queues.clean.insert(record.place, edition);
+        record.is_dirty = false;
+        self.front.change(key, edition, |resident| {
             resident.version = Some(version);
             resident.checked = generation;
-        }
+        });
     }
 
     /// The next value to spill: a clean one before a dirty one, those that users pinned after all others, never one that
@@ -326,16 +384,15 @@ impl Residents {
         }
         let first = |queue: &Queue| {
             queue.iter().find_map(|edition| {
-                let key = self.by_edition.get(&edition)?;
-                let resident = self.by_key.get(key)?;
-                (!resident.is_held() && !skip(key)).then_some((key, resident))
+                let record = self.records.get(edition)?;
+                (!self.is_held(&record.key) && !skip(&record.key)).then_some(record)
             })
         };
-        let is_last = |(_, resident): &(&Key, &Resident)| resident.place.0 == Standing::Last;
-        let clean = first(&self.clean);
-        let dirty = if clean.as_ref().is_none_or(is_last) { first(&self.dirty) } else { None };
-        let (key, resident) = dirty.filter(|dirty| clean.is_none() || !is_last(dirty)).or(clean)?;
-        Some(Victim { key: key.clone(), is_dirty: resident.version.is_none() })
+        let is_last = |record: &&Record| record.place.0 == Standing::Last;
+        let clean = first(&self.queues.clean);
+        let dirty = if clean.as_ref().is_none_or(is_last) { first(&self.queues.dirty) } else { None };
+        let Record { key, is_dirty, .. } = dirty.filter(|dirty| clean.is_none() || !is_last(dirty)).or(clean)?;
+        Some(Victim { key: key.clone(), is_dirty: *is_dirty })
     }
 
     /// Counts bytes that are about to be taken.
@@ -369,7 +426,7 @@ impl Residents {
     /// What a value takes, if it is in memory.
     pub(crate) fn size(&self, key: &Key) -> Option<u64> {
         let held = || self.held.get(key).filter(|held| held.value.strong_count() > 0).map(|held| held.size);
-        self.by_key.get(key).map(|resident| resident.size).or_else(held)
+        self.record(key).map(|record| record.usage.size).or_else(held)
     }
 
     /// Stops remembering a held value: it was replaced or removed.

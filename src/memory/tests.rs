@@ -48,6 +48,62 @@ fn policies_differ() {
     assert_eq!(random, ['a', 'b', 'c', 'd']);
 }
 
+/// A reader finds a value.
+fn hit(front: &Front, name: &str) {
+    front.note(front.find(&Key::from(name), |resident| resident.edition).unwrap());
+}
+
+#[test]
+fn hits_are_uses_in_the_order_in_which_they_were_noted() {
+    for (policy, expected) in [(Box::new(Lru) as Box<dyn Policy>, "cdba"), (Box::new(Lfu), "cdab")] {
+        let mut residents = Residents::new(1000, policy);
+        for name in ["a", "b", "c", "d"] {
+            insert(&mut residents, name, 10, Some(1));
+        }
+        let front = residents.front();
+        ["b", "b", "b", "a"].iter().for_each(|name| hit(&front, name));
+        assert_eq!((residents.count_hits(), residents.count_hits()), (4, 0));
+        assert_eq!(order(residents), expected);
+    }
+}
+
+#[test]
+fn a_hit_of_a_value_that_was_replaced_since_is_no_use_of_the_new_one() {
+    let mut residents = residents(Lru);
+    insert(&mut residents, "a", 10, Some(1));
+    insert(&mut residents, "b", 10, Some(1));
+    hit(&residents.front(), "a");
+    insert(&mut residents, "a", 10, Some(2));
+    insert(&mut residents, "b", 10, Some(2));
+    assert_eq!(residents.count_hits(), 1);
+    assert_eq!(order(residents), "ab");
+}
+
+#[test]
+fn an_edition_finds_nothing_of_the_one_that_took_its_place() {
+    let mut residents = residents(Lru);
+    let (a, b) = (Key::from("a"), Key::from("b"));
+    let first = residents.insert(a.clone(), Arc::new(1u8), 1, None);
+    residents.remove(&a);
+    let second = residents.insert(b.clone(), Arc::new(2u8), 2, None);
+    assert!(first < second && residents.dirty_edition(first).is_none());
+    assert_eq!(residents.dirty_edition(second), Some((b, 2)));
+    residents.mark_clean(&a, first, 7, None);
+    assert_eq!((residents.len(), residents.dirty_len()), (1, 1));
+}
+
+#[test]
+fn what_a_reader_has_taken_is_not_spilled() {
+    let mut residents = residents(Lru);
+    insert(&mut residents, "a", 10, Some(1));
+    let key = Key::from("a");
+    let taken = residents.front().find(&key, |resident| resident.value.clone()).unwrap();
+    assert!(!residents.spill(&key) && residents.victim(|_| false).is_none());
+    drop(taken);
+    assert!(residents.spill(&key) && residents.front().find(&key, |_| ()).is_none());
+    assert_eq!((residents.gone.len(), residents.used()), (1, 0));
+}
+
 #[test]
 fn of_equally_cold_values_the_largest_goes_first() {
     largest_of_the_coldest_first(Coldest);

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::Store;
 use crate::error::{Error, Result};
+use crate::sync::atomic::Ordering;
 use crate::sync::thread::{self, JoinHandle};
 use crate::sync::{Condvar, Mutex, MutexGuard};
 
@@ -62,6 +63,7 @@ struct Queue {
     later: VecDeque<Arc<dyn Task>>,
     threads: Vec<JoinHandle<()>>,
     loaders: usize,
+    writers: usize,
     /// Loaders that wait for work.
     idle: usize,
     is_closing: bool,
@@ -143,10 +145,23 @@ impl Store {
         self.start_in(&mut self.background.queue(), name, work)
     }
 
-    /// Starts the threads that write values behind the user's back.
-    pub(crate) fn start_writers(self: &Arc<Self>) -> Result<()> {
-        self.start_thread("icechest-writer", |store| store.write_behind(true))?;
-        (1..writers()).try_for_each(|_| self.start_thread("icechest-writer", |store| store.write_behind(false)))
+    /// Starts the threads that write values behind the user's back, when there is something to write for the first time.
+    ///
+    /// Where the system gives none, the next value tries again; `flush` and who needs room write all the same.
+    pub(super) fn start_writers(&self) {
+        if !self.writes_behind || self.has_writers.load(Ordering::Relaxed) {
+            return;
+        }
+        let Some(store) = self.me.upgrade() else { return };
+        let mut queue = self.background.queue();
+        while queue.writers < writers() && !queue.is_closing {
+            let syncs = queue.writers == 0;
+            if store.start_in(&mut queue, "icechest-writer", move |store| store.write_behind(syncs)).is_err() {
+                break;
+            }
+            queue.writers += 1;
+        }
+        self.has_writers.store(queue.writers > 0, Ordering::Relaxed);
     }
 
     fn start_in(

@@ -10,13 +10,17 @@ use crate::sync::MutexGuard;
 pub(crate) struct Locked<'a>(Option<MutexGuard<'a, State>>);
 
 impl<'a> Locked<'a> {
-    pub(super) fn new(guard: MutexGuard<'a, State>) -> Self {
+    pub(super) fn new(mut guard: MutexGuard<'a, State>) -> Self {
+        guard.counts.hits += guard.residents.count_hits();
         Self(Some(guard))
     }
 
     /// Unlocks the state for as long as `wait` takes.
     pub(super) fn wait(mut self, wait: impl FnOnce(MutexGuard<'a, State>) -> MutexGuard<'a, State>) -> Self {
-        Self(self.0.take().map(wait))
+        match self.0.take() {
+            Some(guard) => Self::new(wait(guard)),
+            None => self,
+        }
     }
 }
 

@@ -21,7 +21,7 @@ mod tests;
 mod watch;
 
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, PoisonError, Weak};
 
 use self::background::Background;
 use self::key_lock::{KeyLock, Work};
@@ -35,7 +35,7 @@ use crate::builder::Durability;
 use crate::disk::Disk;
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::{Key, Map};
-use crate::memory::{Hint, Resident, Residents};
+use crate::memory::{Edition, Front, Hint, Resident, Residents};
 use crate::stage::Stages;
 use crate::sync::atomic::AtomicBool;
 use crate::sync::thread::{self, ThreadId};
@@ -45,6 +45,8 @@ use crate::value::{Kind, Stored, Value};
 pub(crate) struct Store {
     pub(crate) disk: Disk,
     state: Mutex<State>,
+    /// The residents, for those who only read.
+    front: Arc<Front>,
     /// Signals every change that a thread may wait for: a lock released, work to do, work done. See `wake`.
     changed: Condvar,
     /// Signals work for the background writers.
@@ -56,6 +58,9 @@ pub(crate) struct Store {
     /// Whether this process published something since the last sync.
     is_unsynced: AtomicBool,
     background: Background,
+    has_writers: AtomicBool,
+    /// For threads that are started later.
+    me: Weak<Self>,
     /// What is known of memoised calls.
     pub(crate) stages: Stages,
 }
@@ -69,8 +74,8 @@ pub(crate) struct State {
     waits: HashMap<ThreadId, Key>,
     /// Threads that write values.
     writers: Vec<ThreadId>,
-    /// Dirty keys for the background writers.
-    pending: VecDeque<Key>,
+    /// Dirty editions for the background writers.
+    pending: VecDeque<Edition>,
     closing: bool,
     /// Threads that wait for a change.
     waiting: usize,
@@ -93,7 +98,7 @@ struct Found {
     version: Option<i64>,
     checked: Option<u64>,
     /// None for a value that is only held by a user.
-    edition: Option<u64>,
+    edition: Option<Edition>,
 }
 
 /// A value that was read, and is not resident yet.
@@ -108,8 +113,9 @@ struct Loaded<V> {
 }
 
 impl Store {
-    pub(crate) fn new(disk: Disk, residents: Residents, durability: Durability) -> Self {
+    pub(crate) fn new(disk: Disk, residents: Residents, durability: Durability) -> Arc<Self> {
         let writes_behind = !disk.is_temporary();
+        let front = residents.front();
         let state = State {
             residents,
             counts: Counts::default(),
@@ -120,20 +126,24 @@ impl Store {
             closing: false,
             waiting: 0,
         };
-        Self {
+        Arc::new_cyclic(|me| Self {
             disk,
             state: Mutex::new(state),
+            front,
             changed: Condvar::new(),
             work: Condvar::new(),
             writes_behind,
             durability,
             is_unsynced: AtomicBool::new(false),
             background: Background::new(),
+            has_writers: AtomicBool::new(false),
+            me: me.clone(),
             stages: Stages::default(),
-        }
+        })
     }
 
-    /// No code of a user runs while the state is locked, except a `Policy`, which cannot use a chest.
+    /// The state, with all hits counted up to now. No code of a user runs while it is locked, except a `Policy`, which
+    /// cannot use a chest.
     pub(crate) fn state(&self) -> Locked<'_> {
         Locked::new(self.state.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -211,9 +221,10 @@ impl Store {
 
     fn place_dirty(&self, state: &mut State, key: Key, value: Arc<dyn Stored>, size: u64) {
         state.residents.release(&key);
-        state.residents.insert(key.clone(), value, size, None);
+        let edition = state.residents.insert(key, value, size, None);
         if self.writes_behind {
-            state.pending.push_back(key);
+            self.start_writers();
+            state.pending.push_back(edition);
             if state.pending.len() == 1 {
                 self.work.notify_one();
             }
@@ -235,7 +246,7 @@ impl Store {
     /// Publishes a value at once. If that fails it stays in memory, over the budget, unless a limit refuses it.
     fn insert_through(&self, lock: &KeyLock<'_>, value: Arc<dyn Stored>, size: u64) -> Result<()> {
         let key = lock.key();
-        let before = self.state().residents.get(key).map(|resident| resident.edition);
+        let before = self.state().residents.edition(key);
         let published = self.write(key, &*value).and_then(|draft| self.publish_drafts(vec![draft]));
         let fits = published.is_ok() && self.fits(key, size);
         // What is published need not be resident: that there is no room for it is no error.
@@ -247,14 +258,16 @@ impl Store {
         match published {
             Ok(Published { versions, commit, synced }) => {
                 state.counts.published += 1;
-                let generation = commit.known();
                 // A value that another thread inserted meanwhile is the newer one.
-                let after = state.residents.get(key).map(|resident| resident.edition);
+                let after = state.residents.edition(key);
                 if after.is_some() && after != before {
+                    commit.known();
                     return synced;
                 }
                 state.residents.remove(key);
                 state.residents.release(key);
+                // Not before the old value is gone: whoever knows the generation would find it.
+                let generation = commit.known();
                 match versions.first() {
                     Some(&version) if fits => {
                         let edition = state.residents.insert(key.clone(), value, size, Some(version));
@@ -290,23 +303,22 @@ impl Store {
     /// A value in memory of just this type, if it is still the newest.
     pub(crate) fn hit<V: Value>(&self, key: &Key) -> Result<Option<Arc<V>>> {
         let generation = if self.disk.is_temporary() { None } else { self.disk.catalog().generation() };
-        let mut state = self.state();
-        let found = state.residents.touch_if(key, |resident| {
-            let is_newest = resident.version.is_none() || generation.is_some() && resident.checked == generation;
-            if !is_newest && !self.disk.is_temporary() {
-                return None;
-            }
-            let value = resident.value.clone().into_any().downcast::<V>().ok()?;
-            Some((value, resident.version))
+        let is_newest = |resident: &Resident| {
+            resident.version.is_none()
+                || self.disk.is_temporary()
+                || generation.is_some() && resident.checked == generation
+        };
+        let found = self.front.find(key, |resident| {
+            let value = is_newest(resident).then(|| resident.value.clone())?.into_any().downcast::<V>().ok()?;
+            Some((value, resident.version, resident.edition))
         });
-        if let Some((value, version)) = found {
-            state.counts.hits += 1;
-            drop(state);
-            version.inspect(|&version| self.disk.note_use(version));
-            return Ok(Some(value));
+        let Some((value, version, edition)) = found.flatten() else { return self.hit_checked(key) };
+        if self.front.note(edition) {
+            // Whoever locks the state counts them.
+            drop(self.state());
         }
-        drop(state);
-        self.hit_checked(key)
+        version.inspect(|&version| self.disk.note_use(version));
+        Ok(Some(value))
     }
 
     /// As [`hit`](Self::hit), where it takes a query or more.
@@ -334,9 +346,8 @@ impl Store {
     fn look(&self, key: &Key) -> Option<Found> {
         let state = self.state();
         match state.residents.get(key) {
-            Some(Resident { value, version, checked, edition, .. }) => {
-                let edition = Some(*edition);
-                Some(Found { value: value.clone(), version: *version, checked: *checked, edition })
+            Some(Resident { value, version, checked, edition }) => {
+                Some(Found { value, version, checked, edition: Some(edition) })
             }
             None => state.residents.held(key).map(|(value, version)| Found {
                 value,
@@ -360,7 +371,7 @@ impl Store {
         }
         let newest = self.disk.catalog().version(key)?;
         let mut state = self.state();
-        let edition = state.residents.get(key).map(|resident| resident.edition);
+        let edition = state.residents.edition(key);
         match (newest == found.version, edition) {
             (true, _) => {
                 if let Some(edition) = found.edition {
@@ -430,7 +441,7 @@ impl Store {
         rooms.into_iter().for_each(|room| room.end(&mut state));
         state.counts.loads += 1;
         // Somebody may have inserted a newer value meanwhile; then this one belongs to the caller alone.
-        if state.residents.get(&key).is_none_or(|resident| resident.version.is_some()) {
+        if !state.residents.is_dirty(&key) {
             if has_room && state.fits(&key, size) {
                 state.residents.release(&key);
                 let edition = state.residents.insert_loaded(key.clone(), erased, size, version, took);
@@ -469,8 +480,7 @@ impl Store {
             let mut state = self.state();
             // A clean value that nobody else holds (the tier and this thread do) can be changed where it is: if `change`
             // panics, the directory still has it as it was.
-            let is_clean = state.residents.get(key).is_none_or(|resident| resident.version.is_some());
-            if is_clean && Arc::strong_count(&value) <= 2 {
+            if !state.residents.is_dirty(key) && Arc::strong_count(&value) <= 2 {
                 state.residents.remove(key);
             }
             let size = Stored::size(&*value);
@@ -513,9 +523,9 @@ impl Store {
 
     fn remove_locked(&self, locks: &[KeyLock<'_>]) -> Result<usize> {
         let keys: Vec<Key> = locks.iter().map(|lock| lock.key().clone()).collect();
-        let residents: Vec<Option<(u64, bool)>> = {
+        let residents: Vec<Option<(Edition, bool)>> = {
             let state = self.state();
-            let edition = |key| state.residents.get(key).map(|now| (now.edition, now.version.is_none()));
+            let edition = |key| state.residents.edition(key).map(|edition| (edition, state.residents.is_dirty(key)));
             keys.iter().map(edition).collect()
         };
         let mut only_in_memory = 0;
@@ -528,7 +538,7 @@ impl Store {
         let mut state = self.state();
         for (key, resident) in keys.iter().zip(residents) {
             // A value that came after this removal began stays.
-            if state.residents.get(key).map(|now| now.edition) == resident.map(|(edition, _)| edition) {
+            if state.residents.edition(key) == resident.map(|(edition, _)| edition) {
                 state.residents.remove(key);
                 state.residents.release(key);
             }
@@ -538,7 +548,7 @@ impl Store {
     }
 
     pub(crate) fn contains(&self, key: &Key) -> Result<bool> {
-        let is_dirty = self.state().residents.get(key).is_some_and(|resident| resident.version.is_none());
+        let is_dirty = self.state().residents.is_dirty(key);
         Ok(is_dirty || self.disk.catalog().version(key)?.is_some())
     }
 

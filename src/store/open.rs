@@ -91,7 +91,7 @@ impl Store {
 
     /// Opens a value that can be read as `V`, for whoever does not need it in memory.
     pub(crate) fn open_published<V: Value>(&self, key: &Key) -> Result<Option<Opened>> {
-        let is_dirty = self.state().residents.get(key).is_some_and(|resident| resident.version.is_none());
+        let is_dirty = self.state().residents.is_dirty(key);
         if is_dirty {
             let lock = self.lock_key(key)?;
             self.publish(std::slice::from_ref(&lock))?;

@@ -98,7 +98,7 @@ impl Store {
             let mut state = self.state();
             let found = |lock: &KeyLock<'_>| {
                 let resident = state.residents.get(lock.key()).filter(|resident| resident.version.is_none())?;
-                Some((lock.key().clone(), resident.edition, resident.value.clone()))
+                Some((lock.key().clone(), resident.edition, resident.value))
             };
             let dirty: Vec<_> = locks.iter().filter_map(found).collect();
             if dirty.is_empty() {
@@ -170,6 +170,7 @@ impl Store {
     /// A background writer syncs in time.
     pub(super) fn note_unsynced(&self) {
         if !self.is_unsynced.swap(true, Ordering::Relaxed) {
+            self.start_writers();
             // Under the lock, so that a writer hears it that has found nothing to sync and is about to wait.
             let _state = self.state();
             self.work.notify_all();
@@ -228,7 +229,8 @@ impl Store {
                 failure.get_or_insert(error);
                 failed.extend(locks.iter().map(|lock| lock.key().clone()));
             }
-            drop((locks, writing));
+            self.unlock(locks);
+            drop(writing);
         }
     }
 
@@ -236,11 +238,12 @@ impl Store {
     fn lock_dirty<'a>(&'a self, state: &mut State, failed: &HashSet<Key>) -> Vec<KeyLock<'a>> {
         let mut batch = Batch::new(self);
         let mut keys = Vec::new();
-        for key in state.residents.dirty().filter(|key| !failed.contains(key) && !state.busy.contains_key(key)) {
+        let is_free = |key: &Key| !failed.contains(key) && !state.busy.contains_key(key);
+        for (key, size) in state.residents.dirty().filter(|(key, _)| is_free(key)) {
             if batch.is_full() {
                 break;
             }
-            batch.add(state.residents.get(key).map_or(0, |resident| resident.size));
+            batch.add(size);
             keys.push(key.clone());
         }
         keys.iter().filter_map(|key| self.try_lock_key_in(state, key)).collect()
@@ -281,7 +284,8 @@ impl Store {
             drop(state);
             // What failed stays dirty; `flush`, or whoever needs its room, tries again and gets the error.
             let _: Result<()> = self.publish(&batch);
-            drop((batch, writing));
+            self.unlock(batch);
+            drop(writing);
         }
     }
 
@@ -303,7 +307,7 @@ impl Store {
         is_due
     }
 
-    /// Takes dirty keys off the list. Those that another thread works on come again later.
+    /// Takes dirty values off the list. Those that another thread works on come again later.
     fn next_batch<'a>(&'a self, state: &mut State) -> Vec<KeyLock<'a>> {
         let mut batch = Batch::new(self);
         let mut locks = Vec::new();
@@ -311,15 +315,14 @@ impl Store {
             if batch.is_full() {
                 break;
             }
-            let Some(key) = state.pending.pop_front() else { break };
-            let dirty = state.residents.get(&key).filter(|resident| resident.version.is_none());
-            let Some(size) = dirty.map(|resident| resident.size) else { continue };
+            let Some(edition) = state.pending.pop_front() else { break };
+            let Some((key, size)) = state.residents.dirty_edition(edition) else { continue };
             match self.try_lock_key_in(state, &key) {
                 Some(lock) => {
                     batch.add(size);
                     locks.push(lock);
                 }
-                None => state.pending.push_back(key),
+                None => state.pending.push_back(edition),
             }
         }
         locks

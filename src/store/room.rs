@@ -116,7 +116,7 @@ impl Store {
         let mut locks = Vec::new();
         while !batch.is_full() && excess > 0 {
             let Some(victim) = state.victim() else { break };
-            let size = state.residents.get(&victim.key).map_or(0, |resident| resident.size);
+            let size = state.residents.size(&victim.key).unwrap_or(0);
             // The victim is not busy, so its lock is free.
             let Some(lock) = self.try_lock_key_in(&mut state, &victim.key) else { break };
             batch.add(size);
@@ -132,7 +132,8 @@ impl Store {
             state.counts.spills += u64::from(state.residents.spill(lock.key()));
         }
         drop(state);
-        drop((locks, writing));
+        self.unlock(locks);
+        drop(writing);
         published
     }
 }

@@ -4,6 +4,7 @@
 
 use std::io;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::Duration;
@@ -143,6 +144,73 @@ fn inserts_wait_for_slow_storage_and_reads_of_residents_do_not() {
     for (thread, i) in (0..THREADS).flat_map(|thread| (0..EACH).map(move |i| (thread, i))) {
         assert_eq!(*chest.get::<Vec<u64>>((thread, i)).unwrap(), block(thread * EACH + i));
     }
+}
+
+#[test]
+fn hits_of_many_threads_are_all_counted_and_hold_nothing_afterwards() {
+    const THREADS: u64 = 4;
+    const EACH: u64 = 10_000;
+    let chest = Chest::temporary().unwrap();
+    chest.extend((0..100_u64).map(|i| (i, i))).unwrap();
+    thread::scope(|scope| {
+        for thread in 0..THREADS {
+            let chest = &chest;
+            scope.spawn(move || {
+                (0..EACH).for_each(|i| assert_eq!(*chest.get::<u64>((i + thread) % 100).unwrap(), (i + thread) % 100))
+            });
+        }
+        for _ in 0..100 {
+            assert!(chest.stats().unwrap().pinned <= THREADS);
+        }
+    });
+    let stats = chest.stats().unwrap();
+    assert_eq!((stats.hits, stats.pinned), (THREADS * EACH, 0));
+    let held = chest.get::<u64>(7).unwrap();
+    assert_eq!(chest.stats().unwrap().pinned, 1);
+    drop(held);
+}
+
+#[test]
+fn a_hit_is_not_older_than_what_any_chest_had_published() {
+    const LAST: u64 = 300;
+    let dir = tempfile::tempdir().unwrap();
+    let open = || Chest::builder().durability(Durability::None).open(dir.path()).unwrap();
+    let (ours, theirs) = (open(), open());
+    ours.insert("k", 0_u64).unwrap();
+    ours.flush().unwrap();
+    let published = AtomicU64::new(0);
+    thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while published.load(SeqCst) < LAST {
+                    let before = published.load(SeqCst);
+                    let got = *ours.get::<u64>("k").unwrap();
+                    assert!(got >= before, "{got} after {before}");
+                }
+            });
+        }
+        for number in 1..=LAST {
+            // Now by another chest, now by the very one that is read.
+            let chest = if number % 3 == 0 { &ours } else { &theirs };
+            chest.insert("k", number).unwrap();
+            chest.flush().unwrap();
+            published.store(number, SeqCst);
+        }
+    });
+    assert!(ours.stats().unwrap().hits > 0);
+}
+
+#[test]
+fn a_chest_that_is_only_read_starts_no_writer() {
+    let dir = tempfile::tempdir().unwrap();
+    let open = || Chest::open(dir.path()).unwrap();
+    let has_writers = |chest: &Chest| chest.store().unwrap().has_writers.load(SeqCst);
+    open().insert("k", 1).unwrap();
+    let chest = open();
+    assert!(*chest.get::<i32>("k").unwrap() == 1 && !has_writers(&chest));
+    chest.insert("k", 2).unwrap();
+    assert!(has_writers(&chest));
+    until(|| chest.stats().unwrap().dirty == 0);
 }
 
 #[test]

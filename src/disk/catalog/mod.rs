@@ -11,7 +11,7 @@ mod wal_index;
 mod write;
 
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, TransactionBehavior};
@@ -47,7 +47,9 @@ const MOST_LOG_PAGES: u32 = 2 * LOG_PAGES;
 /// Two connections: a reader never waits for this process's writer.
 pub(crate) struct Catalog {
     path: PathBuf,
-    writer: Mutex<Connection>,
+    durable: bool,
+    /// Made when it is needed: to connect takes longer than to read a value.
+    writer: Mutex<Option<Connection>>,
     readers: Readers,
     /// Of the reader's connection, which is closed only when the catalog is dropped.
     wal_index: Option<WalIndex>,
@@ -57,7 +59,7 @@ pub(crate) struct Catalog {
 impl Catalog {
     /// Makes a new catalog, or opens one that another process made at the same time. The file exists, perhaps empty.
     pub(crate) fn create(path: &Path, durable: bool, boot: &str) -> Result<Self> {
-        let mut writer = connect(path, durable)?;
+        let mut writer = connect_writer(path, durable)?;
         let mut make = || {
             let transaction = writer.transaction_with_behavior(TransactionBehavior::Immediate)?;
             let version: i64 = transaction.query_row("PRAGMA user_version", [], |row| row.get(0))?;
@@ -67,26 +69,24 @@ impl Catalog {
             transaction.commit()
         };
         make().map_err(sql_error)?;
-        Self::finish(path, durable, writer)
+        Self::finish(path, durable, Some(writer))
     }
 
     /// Opens the catalog of an existing chest.
     pub(crate) fn open(path: &Path, durable: bool) -> Result<Self> {
-        let writer = connect(path, durable)?;
-        Self::finish(path, durable, writer)
+        Self::finish(path, durable, None)
     }
 
-    fn finish(path: &Path, durable: bool, writer: Connection) -> Result<Self> {
-        schema::check(&writer)?;
-        writer.pragma_update(None, "cache_size", -WRITER_CACHE_KIB).map_err(sql_error)?;
+    fn finish(path: &Path, durable: bool, writer: Option<Connection>) -> Result<Self> {
         let reader = connect(path, durable)?;
         reader.pragma_update(None, "cache_size", -READER_CACHE_KIB).map_err(sql_error)?;
-        // SQLite opens its log at the first read.
-        reader.query_row("SELECT count(*) FROM entries WHERE version < 0", [], |_| Ok(())).map_err(sql_error)?;
+        // It reads, and SQLite opens its log at the first read.
+        schema::check(&reader)?;
         // SAFETY: the connection lives as long as the catalog, and nobody else has the index.
         let wal_index = unsafe { WalIndex::of(&reader) };
         Ok(Self {
             path: path.to_owned(),
+            durable,
             writer: Mutex::new(writer),
             readers: Readers::new(reader, path, durable),
             wal_index,
@@ -99,9 +99,18 @@ impl Catalog {
         self.readers.read(self.wal_index.as_ref(), work).map_err(|error| error.with_path(&self.path))
     }
 
-    fn writer(&self) -> MutexGuard<'_, Connection> {
+    /// The writer's place; see [`connected`](Self::connected).
+    fn writer(&self) -> MutexGuard<'_, Option<Connection>> {
         // A panic while writing has rolled its transaction back.
         self.writer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn connected<'a>(&self, writer: &'a mut Option<Connection>) -> Result<&'a mut Connection> {
+        let connection = match writer.take() {
+            Some(connection) => connection,
+            None => connect_writer(&self.path, self.durable)?,
+        };
+        Ok(writer.insert(connection))
     }
 
     /// The row of a key, with the bytes of a small value.
@@ -182,9 +191,10 @@ fn totals(connection: &Connection) -> Result<(u64, u64)> {
 impl Reader {
     /// The row of a key, with the bytes of a small value.
     fn find(&self, key: &Key) -> Result<Option<Row>> {
-        let sql = format!("SELECT {COLUMNS}, inline FROM entries WHERE version = ?1");
+        static SQL: LazyLock<String> =
+            LazyLock::new(|| format!("SELECT {COLUMNS}, inline FROM entries WHERE version = ?1"));
         for version in self.versions(key)? {
-            let mut statement = self.sql.prepare_cached(&sql).map_err(sql_error)?;
+            let mut statement = self.sql.prepare_cached(&SQL).map_err(sql_error)?;
             let mut rows = statement.query([version]).map_err(sql_error)?;
             let row = rows.next().map_err(sql_error)?.ok_or_else(|| no_row(key))?;
             let row = Row::parse(row, Some(key), true)?;
@@ -226,6 +236,12 @@ fn choose(sql: &Connection, key: &Key, versions: Vec<i64>) -> Result<Option<i64>
 
 fn no_row(key: &Key) -> Error {
     Error::damaged("the catalog's table does not have a row of its index").with_key(key)
+}
+
+fn connect_writer(path: &Path, durable: bool) -> Result<Connection> {
+    let writer = connect(path, durable)?;
+    writer.pragma_update(None, "cache_size", -WRITER_CACHE_KIB).map_err(sql_error)?;
+    Ok(writer)
 }
 
 fn connect(path: &Path, durable: bool) -> Result<Connection> {

@@ -90,13 +90,14 @@ impl Catalog {
         work: impl FnOnce(&mut Transaction<'_>) -> Result<T>,
     ) -> Result<(T, Garbage)> {
         let mut writer = self.writer();
+        let writer = self.connected(&mut writer)?;
         self.readers.end();
         if full {
             writer.pragma_update(None, "synchronous", "FULL").map_err(sql_error)?;
         }
         let stamp = || self.wal_index.as_ref().map(WalIndex::stamp);
         let mut before = None;
-        let result = run(&mut writer, durable, |transaction| {
+        let result = run(writer, durable, |transaction| {
             // Nobody else commits until this transaction has ended.
             before = stamp();
             work(transaction)
@@ -106,7 +107,7 @@ impl Catalog {
             own.made(before.zip(after));
         }
         if let Some(stamp) = after {
-            self.readers.shorten_log(&writer, stamp);
+            self.readers.shorten_log(writer, stamp);
         }
         if full {
             // A level that stays too high is slow and safe.
@@ -118,7 +119,8 @@ impl Catalog {
     /// Brings the whole log into the database file and syncs that: what to do when a sync of the log failed, because
     /// trying the same again might succeed without having written anything.
     pub(crate) fn checkpoint(&self) -> Result<()> {
-        let writer = self.writer();
+        let mut writer = self.writer();
+        let writer = self.connected(&mut writer)?;
         self.readers.end();
         writer.pragma_update(None, "synchronous", "FULL").map_err(sql_error)?;
         // SQLite does not wait for the checkpoint of another process.
@@ -147,7 +149,11 @@ impl Catalog {
 
     /// The boot of the machine in which the catalog was last brought in order.
     pub(crate) fn boot(&self) -> Result<String> {
-        self.read(|reader| Ok(State::read(&reader.sql)?.boot))
+        self.read(|reader| {
+            let State { buckets, boot, .. } = State::read(&reader.sql)?;
+            reader.buckets.set(buckets);
+            Ok(boot)
+        })
     }
 }
 
