@@ -39,7 +39,7 @@ const READ_SIZE: usize = 1 << 20;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Digest([u8; 16]);
+pub struct Digest(pub(super) [u8; 16]);
 
 impl Digest {
     /// The digest of these bytes; a file of the same bytes has the same digest.

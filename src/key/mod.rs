@@ -5,9 +5,12 @@
 //! bytes are `{"$bytes":"00ff"}`, paths `{"$path":"a/b"}`, digests `{"$digest":"…"}`, maps and structs
 //! `{"$map":[[key,value],…]}` sorted by key. An untagged object never occurs.
 
+mod content;
 mod digest;
 mod file_name;
+mod outline;
 mod read;
+mod stream;
 mod write;
 
 use std::collections::HashMap;
@@ -19,6 +22,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use twox_hash::XxHash3_64;
 
+pub use self::content::Content;
 pub use self::digest::Digest;
 use crate::error::Result;
 
