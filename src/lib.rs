@@ -100,7 +100,7 @@ pub use error::{Error, ErrorKind, Result};
 pub use format::{Compression, Decoder, Encoder, Format, FrameFormat};
 pub use icechest_macros::Plain;
 pub use info::{Info, Stats};
-pub use key::{Content, Digest, Key};
+pub use key::{Content, Digest, FolderOptions, Key, paths_matching};
 pub use memory::{Adaptive, Budget, Coldest, Event, Hint, Largest, Lfu, Lru, Mru, Policy, Random, Rank, Usage};
 /// The version of polars whose `DataFrame` a chest holds.
 #[cfg(feature = "polars")]

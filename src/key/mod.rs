@@ -9,6 +9,7 @@ mod content;
 mod digest;
 mod file_name;
 mod outline;
+pub(crate) mod path;
 mod read;
 mod stream;
 mod write;
@@ -24,6 +25,7 @@ use twox_hash::XxHash3_64;
 
 pub use self::content::Content;
 pub use self::digest::Digest;
+pub use self::path::{FolderOptions, paths_matching};
 use crate::error::Result;
 
 /// The name of a value in a chest.
