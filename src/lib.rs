@@ -21,7 +21,7 @@
 //! # Where to look
 //!
 //! - [`Chest`]: the dictionary; [`Builder`]: its settings.
-//! - [`Key`]: what names a value; [`Digest`]: keys by the content of files and folders.
+//! - [`Key`]: what names a value; [`Digest`]: keys by the content of files and folders, [`Content`] of arrays and frames.
 //! - [`Chest::slice`], [`Chest::select`]: parts of values; [`Chest::view`]: arrays without a copy; [`Chest::scan`],
 //!   [`Chest::sink`]: queries over frames; [`Chest::append`]: rows that are added.
 //! - [`Value`] and [`Plain`]: what can be stored, and how to add types of your own.

@@ -29,7 +29,7 @@ use twox_hash::XxHash3_128;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Digest(pub(super) [u8; 16]);
+pub struct Digest(pub(crate) [u8; 16]);
 
 impl Digest {
     /// The digest of these bytes; a file of the same bytes has the same digest.
