@@ -93,7 +93,7 @@ impl Info {
             is_dirty: true,
             hint: state.residents.hint(key),
             written: None,
-            about: resident.value.facts().map_or(serde_json::Value::Null, |facts| facts.clone().into()),
+            about: value.facts().map_or(serde_json::Value::Null, |facts| facts.clone().into()),
         })
     }
 

@@ -21,7 +21,7 @@
 //! # Where to look
 //!
 //! - [`Chest`]: the dictionary; [`Builder`]: its settings.
-//! - [`Key`]: what names a value; [`Digest`]: keys by the content of files and folders.
+//! - [`Key`]: what names a value; [`Digest`]: keys by the content of files and folders, [`Content`] of arrays and frames.
 //! - [`Chest::slice`], [`Chest::select`]: parts of values; [`Chest::view`]: arrays without a copy; [`Chest::scan`],
 //!   [`Chest::sink`]: queries over frames; [`Chest::append`]: rows that are added.
 //! - [`Value`] and [`Plain`]: what can be stored, and how to add types of your own.
@@ -102,7 +102,7 @@ pub use error::{Error, ErrorKind, Result};
 pub use format::{Compression, Decoder, Encoder, Format, FrameFormat};
 pub use icechest_macros::{Plain, stage};
 pub use info::{Info, Stats};
-pub use key::{Digest, Key, Keymap, Round, Signature};
+pub use key::{Content, Digest, FolderOptions, Key, Keymap, Round, Signature, paths_matching};
 pub use memory::{Adaptive, Budget, Coldest, Event, Hint, Largest, Lfu, Lru, Mru, Policy, Random, Rank, Usage};
 /// The version of polars whose `DataFrame` a chest holds.
 #[cfg(feature = "polars")]

@@ -28,8 +28,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value as Json, json};
 
-use self::catalog::Catalog;
-pub(crate) use self::catalog::{Limit, OwnCommit, Row};
+pub(crate) use self::catalog::{Catalog, KnownDigest, Limit, OwnCommit, Row};
 pub(crate) use self::parts::FACT as PARTS;
 #[cfg(any(feature = "arrow", feature = "ndarray", feature = "polars"))]
 pub(crate) use self::parts::Part;
@@ -61,7 +60,7 @@ const FOLDERS: [&str; 3] = [VALUES, TMP, LOCKS];
 pub(crate) struct Disk {
     root: PathBuf,
     storage: Arc<dyn Storage>,
-    catalog: Catalog,
+    catalog: Arc<Catalog>,
     session: Session,
     settings: DiskSettings,
     /// Files that nobody needs any more but that may still be there: with the rows that name them.
@@ -153,7 +152,7 @@ impl Disk {
         let disk = Self {
             root,
             storage,
-            catalog,
+            catalog: Arc::new(catalog),
             session,
             settings,
             garbage: Mutex::default(),
@@ -189,7 +188,7 @@ impl Disk {
         self.settings.limit
     }
 
-    pub(crate) fn catalog(&self) -> &Catalog {
+    pub(crate) fn catalog(&self) -> &Arc<Catalog> {
         &self.catalog
     }
 

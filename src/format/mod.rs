@@ -25,9 +25,9 @@ use std::fmt;
 use std::str::FromStr;
 
 pub use self::decoder::Decoder;
-pub(crate) use self::decoder::{Payload, ReadAt, Verified};
 #[cfg(feature = "blosc")]
-pub(crate) use self::decoder::{in_parallel, threads};
+pub(crate) use self::decoder::in_parallel;
+pub(crate) use self::decoder::{Payload, ReadAt, Verified, threads};
 pub use self::encoder::Encoder;
 pub(crate) use self::encoder::{Body, TemporaryFile, checksum};
 use crate::error::{Error, Result};

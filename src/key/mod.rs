@@ -5,11 +5,15 @@
 //! bytes are `{"$bytes":"00ff"}`, paths `{"$path":"a/b"}`, digests `{"$digest":"…"}`, maps and structs
 //! `{"$map":[[key,value],…]}` sorted by key. An untagged object never occurs.
 
+mod content;
 mod digest;
 mod file_name;
+mod outline;
+pub(crate) mod path;
 mod read;
 mod round;
 pub(crate) mod signature;
+mod stream;
 mod write;
 
 use std::collections::HashMap;
@@ -21,7 +25,9 @@ use serde::de::DeserializeOwned;
 use smol_str::{SmolStr, ToSmolStr};
 use twox_hash::XxHash3_64;
 
+pub use self::content::Content;
 pub use self::digest::Digest;
+pub use self::path::{FolderOptions, paths_matching};
 pub use self::round::Round;
 pub use self::signature::{Keymap, Signature};
 use crate::error::Result;

@@ -14,7 +14,7 @@ use super::settings::{CallEvent, Stage, WhenUnkeyable};
 use super::stored::Stored;
 use crate::error::{Error, Result};
 use crate::key::signature::Argument;
-use crate::key::{Key, Signature};
+use crate::key::{Content, FolderOptions, Key, Signature};
 use crate::value::{Files, IntoValue, Scratch, Value};
 
 /// One call of a [`Stage`]: arguments bound to names, in any order. It runs at most once at a time, whoever makes it.
@@ -59,6 +59,60 @@ impl Call {
     /// same call. A path that is to stand for itself is an [`arg`](Self::arg).
     pub fn path(self, name: impl Into<String>, path: impl AsRef<Path>) -> Self {
         self.arg(name, PathContent::new(path.as_ref()))
+    }
+
+    /// As [`path`](Self::path), for a folder of which not all counts.
+    ///
+    /// ```
+    /// use icechest::FolderOptions;
+    /// # let dir = tempfile::tempdir()?;
+    /// # let chest = icechest::Chest::temporary()?;
+    /// let options = FolderOptions::new().exclude("*.log")?;
+    /// let key = || chest.stage("train").folder("data", dir.path(), &options).key::<f64>();
+    /// let before = key()?;
+    /// std::fs::write(dir.path().join("today.log"), "…")?;
+    /// assert_eq!(key()?, before);
+    /// std::fs::write(dir.path().join("new.csv"), "…")?;
+    /// assert_ne!(key()?, before);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn folder(self, name: impl Into<String>, path: impl AsRef<Path>, options: &FolderOptions) -> Self {
+        self.bind(name.into(), |stage| {
+            let digest = stage.chest.store()?.digests.of_path(path.as_ref(), options)?;
+            stage.settings.reading.read(&digest)
+        })
+    }
+
+    /// Adds a list of files and folders, each of which stands for its content; their order counts. With
+    /// [`paths_matching`](crate::paths_matching) those that match a pattern.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # let chest = icechest::Chest::temporary()?;
+    /// # std::fs::write(dir.path().join("a.csv"), "1")?;
+    /// let inputs = icechest::paths_matching(dir.path().join("*.csv"))?;
+    /// let total = chest.stage("total").paths("inputs", &inputs).run(|| inputs.len())?;
+    /// assert_eq!(*total, 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn paths<P: AsRef<Path>>(self, name: impl Into<String>, paths: impl IntoIterator<Item = P>) -> Self {
+        let paths: Vec<PathContent> = paths.into_iter().map(|path| PathContent::new(path.as_ref())).collect();
+        self.arg(name, paths)
+    }
+
+    /// Adds an array, a frame or bytes, known by their [content](Content).
+    ///
+    /// ```
+    /// # #[cfg(feature = "ndarray")] {
+    /// # let chest = icechest::Chest::temporary()?;
+    /// let data = ndarray::Array1::from_elem(1000, 0.5);
+    /// let mean = chest.stage("mean").content("data", &data).run(|| data.mean())?;
+    /// assert_eq!(*mean, Some(0.5));
+    /// # }
+    /// # Ok::<(), icechest::Error>(())
+    /// ```
+    pub fn content<C: Content + ?Sized>(self, name: impl Into<String>, content: &C) -> Self {
+        self.bind(name.into(), |stage| stage.settings.reading.read(&content.digest()))
     }
 
     /// Binds an argument unless it is ignored; then it is not even read.

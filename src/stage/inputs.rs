@@ -7,7 +7,7 @@ use serde::{Serialize, Serializer};
 
 use crate::chest::Chest;
 use crate::error::{Error, Result};
-use crate::key::Digest;
+use crate::key::{Digest, FolderOptions};
 
 thread_local! {
     /// The chest that remembers digests, and the error of the argument that is read.
@@ -32,9 +32,12 @@ pub(super) fn reading<T>(chest: &Chest, read: impl FnOnce() -> Result<T>) -> Res
     done.map_err(|error| READING.with_borrow_mut(|reading| reading.1.take()).unwrap_or(error))
 }
 
-/// The digest of a file or a folder; from what the chest remembers if there is one.
-pub(super) fn digest_of(path: &Path) -> Result<Digest> {
-    Digest::of_path(path)
+/// The digest of a file or a folder; from what the chest remembers where an argument is read.
+fn digest_of(path: &Path) -> Result<Digest> {
+    match READING.with_borrow(|reading| reading.0.clone()) {
+        Some(chest) => chest.store()?.digests.of_path(path, &FolderOptions::new()),
+        None => Digest::of_path(path),
+    }
 }
 
 fn serialize<S: Serializer>(

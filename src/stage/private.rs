@@ -11,13 +11,33 @@ use super::output::Output;
 use super::run;
 use super::settings::CallEvent;
 use crate::error::Error;
+use crate::key::Content;
 
 /// An argument, of which the compiler finds out whether it has content of its own or is a serde type: it looks for methods
 /// of the type itself before those of a reference to it.
 pub struct Probe<'a, T: ?Sized>(pub &'a T);
 
+/// Text is text, although it has content.
+impl Probe<'_, str> {
+    pub fn bind(self, call: Call, name: &str) -> Call {
+        call.arg(name, self.0)
+    }
+}
+
+impl Probe<'_, &str> {
+    pub fn bind(self, call: Call, name: &str) -> Call {
+        call.arg(name, self.0)
+    }
+}
+
 pub trait AsContent {
     fn bind(self, call: Call, name: &str) -> Call;
+}
+
+impl<T: Content + ?Sized> AsContent for Probe<'_, T> {
+    fn bind(self, call: Call, name: &str) -> Call {
+        call.content(name, self.0)
+    }
 }
 
 pub trait AsSerde {

@@ -3,6 +3,7 @@
 use std::any::Any;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use super::stats::{Counters, StageStats};
 use crate::chest::Chest;
 use crate::error::{Error, Result};
 use crate::key::signature::Reading;
-use crate::key::{Key, Keymap, Round};
+use crate::key::{Content, FolderOptions, Key, Keymap, Round};
 use crate::value::Value;
 
 /// A function whose results a chest keeps, each distinct call once: in this run, in later runs, for all processes.
@@ -352,8 +353,23 @@ impl Stage {
     }
 
     /// A call with a file or a folder, known by its content. See [`Call::path`].
-    pub fn path(&self, name: impl Into<String>, path: impl AsRef<std::path::Path>) -> Call {
+    pub fn path(&self, name: impl Into<String>, path: impl AsRef<Path>) -> Call {
         self.call().path(name, path)
+    }
+
+    /// A call with an array, a frame or bytes. See [`Call::content`].
+    pub fn content<C: Content + ?Sized>(&self, name: impl Into<String>, content: &C) -> Call {
+        self.call().content(name, content)
+    }
+
+    /// A call with a folder of which not all counts. See [`Call::folder`].
+    pub fn folder(&self, name: impl Into<String>, path: impl AsRef<Path>, options: &FolderOptions) -> Call {
+        self.call().folder(name, path, options)
+    }
+
+    /// A call with a list of files and folders. See [`Call::paths`].
+    pub fn paths<P: AsRef<Path>>(&self, name: impl Into<String>, paths: impl IntoIterator<Item = P>) -> Call {
+        self.call().paths(name, paths)
     }
 
     /// Wraps a function of one argument, which may be a tuple or a struct.

@@ -7,6 +7,7 @@
 #[cfg(any(feature = "arrow", feature = "ndarray", feature = "polars"))]
 mod append;
 mod background;
+pub(crate) mod digests;
 mod key_lock;
 mod locked;
 #[cfg(all(test, feature = "model"))]
@@ -24,6 +25,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, PoisonError, Weak};
 
 use self::background::Background;
+use self::digests::Digests;
 use self::key_lock::{KeyLock, Work};
 use self::locked::Locked;
 use self::open::Opened;
@@ -43,6 +45,9 @@ use crate::sync::{Condvar, Instant, Mutex};
 use crate::value::{Kind, Stored, Value};
 
 pub(crate) struct Store {
+    /// Dropped before the disk: what it knows is written then.
+    #[allow(dead_code, reason = "for stages")]
+    pub(crate) digests: Digests,
     pub(crate) disk: Disk,
     state: Mutex<State>,
     /// The residents, for those who only read.
@@ -127,6 +132,7 @@ impl Store {
             waiting: 0,
         };
         Arc::new_cyclic(|me| Self {
+            digests: Digests::new((!disk.is_temporary()).then(|| disk.catalog().clone())),
             disk,
             state: Mutex::new(state),
             front,

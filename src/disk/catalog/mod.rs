@@ -1,6 +1,7 @@
 //! The catalog: one row a key, in SQLite. A committed row is what makes a value published.
 
 mod buckets;
+mod digests;
 mod generation;
 mod reader;
 mod row;
@@ -17,6 +18,7 @@ use std::time::{Duration, Instant};
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, TransactionBehavior};
 
 use self::buckets::short;
+pub(crate) use self::digests::KnownDigest;
 use self::generation::Generations;
 pub(crate) use self::generation::OwnCommit;
 use self::reader::{Reader, Readers};

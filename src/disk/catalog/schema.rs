@@ -23,7 +23,7 @@ macro_rules! columns {
 }
 
 /// Each table and index: its name, and what makes it.
-const PARTS: [(&str, &str); 6] = [
+const PARTS: [(&str, &str); 7] = [
     ("entries", concat!("CREATE TABLE entries (version INTEGER PRIMARY KEY, ", columns!(), ") STRICT")),
     ("buckets", "CREATE TABLE buckets (number INTEGER PRIMARY KEY, entries BLOB NOT NULL) STRICT"),
     // Rows that were replaced or removed, as long as their file or their value may be needed after a power cut.
@@ -37,6 +37,13 @@ const PARTS: [(&str, &str); 6] = [
         "state",
         "CREATE TABLE state (id INTEGER PRIMARY KEY, live INTEGER NOT NULL, stored INTEGER NOT NULL, \
          waiting INTEGER NOT NULL, synced INTEGER NOT NULL, last INTEGER NOT NULL, buckets INTEGER NOT NULL, boot TEXT NOT NULL, seal INTEGER NOT NULL) STRICT",
+    ),
+    // Of files that are not in the chest, as they were when they were read.
+    (
+        "digests",
+        "CREATE TABLE digests (id INTEGER PRIMARY KEY, place INTEGER NOT NULL UNIQUE, path BLOB NOT NULL, \
+         device INTEGER NOT NULL, inode INTEGER NOT NULL, size INTEGER NOT NULL, modified_ns INTEGER NOT NULL, \
+         changed_ns INTEGER NOT NULL, hashed_ns INTEGER NOT NULL, digest BLOB NOT NULL, seal INTEGER NOT NULL) STRICT",
     ),
     // Made when a chest with a limit first needs it.
     ("entries_by_use", BY_USE),

@@ -193,6 +193,11 @@ fn unsynced(sql: &Connection) -> rusqlite::Result<Unsynced> {
 }
 
 impl<'a> Transaction<'a> {
+    /// For tables that are about no values.
+    pub(super) fn connection(&self) -> &'a Connection {
+        self.sql
+    }
+
     fn next_version(&mut self) -> Result<i64> {
         let next = self.state.last.checked_add(1);
         self.state.last = next.ok_or_else(|| Error::damaged("the catalog has given its last version"))?;

@@ -258,3 +258,32 @@ fn a_function_without_a_result_runs_where_the_cache_cannot_be_used() {
     assert_eq!([len(missing), len(missing)], [22, 22]);
     assert_eq!(ran(&BROKEN), 2);
 }
+
+runs!(CONTENT);
+
+#[cfg(feature = "ndarray")]
+#[stage(chest = CHEST)]
+fn mean(data: &ndarray::Array2<f64>, weights: Vec<f64>, name: &str) -> Option<f64> {
+    count(&CONTENT);
+    assert!(!name.is_empty() && !weights.is_empty());
+    data.mean()
+}
+
+#[cfg(feature = "ndarray")]
+#[test]
+fn arrays_are_known_by_their_content() {
+    let data = ndarray::Array2::from_shape_fn((30, 40), |(i, j)| (i * j) as f64);
+    let columns = data.t().to_owned();
+    for data in [data.clone(), columns.reversed_axes()] {
+        assert_eq!(mean(&data, vec![1.0], "a"), data.mean());
+    }
+    assert_eq!(ran(&CONTENT), 1);
+    let mut other = data;
+    other[(3, 4)] += 1e-9;
+    mean(&other, vec![1.0], "a");
+    mean(&other, vec![2.0], "a");
+    mean(&other, vec![2.0], "b");
+    assert_eq!(ran(&CONTENT), 3);
+    let calls = CHEST.stage("mean").calls().unwrap();
+    assert_eq!(calls[0].arguments["name"].to::<String>().unwrap(), "a");
+}

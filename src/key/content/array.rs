@@ -1,0 +1,60 @@
+//! Digests of arrays.
+
+use ndarray::{Array, ArrayBase, ArrayViewD, Axis, Data, Dimension};
+
+use super::{Content, little_endian};
+use crate::key::Digest;
+use crate::key::outline::Outline;
+use crate::key::stream::Stream;
+use crate::value::array::with_array;
+use crate::value::{AnyArray, Element};
+
+/// Bytes of an array that are brought in order at a time: what stays in the processor's cache.
+const GATHERED: usize = 256 << 10;
+
+impl<S: Data<Elem: Element>, D: Dimension> Content for ArrayBase<S, D> {
+    fn digest(&self) -> Digest {
+        let mut outline = Outline::new("array");
+        outline.text(S::Elem::DTYPE);
+        outline.number(self.ndim() as u64);
+        self.shape().iter().for_each(|&len| outline.number(len as u64));
+        let mut stream = Stream::default();
+        push(self.view().into_dyn(), &mut stream);
+        outline.stream(stream);
+        outline.finish()
+    }
+}
+
+impl Content for AnyArray {
+    fn digest(&self) -> Digest {
+        with_array!(self, array => array.digest())
+    }
+}
+
+/// Pushes the elements in their logical order.
+fn push<A: Element>(array: ArrayViewD<'_, A>, stream: &mut Stream) {
+    if let Some(elements) = array.as_slice() {
+        stream.push(&little_endian(A::bytes(elements), width::<A>()));
+        return;
+    }
+    // An array that is not contiguous has dimensions, and elements.
+    let rows = array.shape()[0];
+    let row_bytes = array.len() / rows * size_of::<A>();
+    if row_bytes > GATHERED {
+        array.outer_iter().for_each(|row| push(row, stream));
+        return;
+    }
+    let at_a_time = (GATHERED / row_bytes).min(rows);
+    let Some(&any) = array.first() else { return };
+    let mut block = Array::from_elem(array.slice_axis(Axis(0), (..at_a_time).into()).raw_dim(), any);
+    for rows in array.axis_chunks_iter(Axis(0), at_a_time) {
+        let mut block = block.slice_axis_mut(Axis(0), (..rows.len_of(Axis(0))).into());
+        block.assign(&rows);
+        push(block.view(), stream);
+    }
+}
+
+/// The bytes of a number; of a complex one, of either part.
+fn width<A: Element>() -> usize {
+    if A::DTYPE.starts_with("<c") { size_of::<A>() / 2 } else { size_of::<A>() }
+}

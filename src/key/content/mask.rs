@@ -1,0 +1,71 @@
+//! Which elements of an array are valid.
+
+/// A bit for each element, 64 to a word; bits behind the last one are zero.
+#[derive(Clone)]
+pub(super) struct Mask {
+    words: Vec<u64>,
+    len: usize,
+}
+
+impl Mask {
+    /// `len` bits, which begin `offset` bits into these bytes.
+    pub(super) fn new(bytes: &[u8], offset: usize, len: usize) -> Self {
+        let (bytes, shift) = (&bytes[offset / 8..], offset % 8);
+        let word = |index: usize| {
+            let bytes = &bytes[index * 8..];
+            let mut nine = [0; 9];
+            let known = bytes.len().min(9);
+            nine[..known].copy_from_slice(&bytes[..known]);
+            let [low @ .., high] = nine;
+            let word = u64::from_le_bytes(low) >> shift;
+            if shift == 0 { word } else { word | u64::from(high) << (64 - shift) }
+        };
+        let mut words: Vec<u64> = (0..len.div_ceil(64)).map(word).collect();
+        if let (Some(last), rest @ 1..) = (words.last_mut(), len % 64) {
+            *last &= (1 << rest) - 1;
+        }
+        Self { words, len }
+    }
+
+    /// What is valid in both.
+    pub(super) fn and(mut self, other: &Self) -> Self {
+        self.words.iter_mut().zip(&other.words).for_each(|(word, other)| *word &= other);
+        self
+    }
+
+    /// What is valid where all that encloses it is.
+    pub(super) fn within(own: Option<Self>, outer: Option<&Self>) -> Option<Self> {
+        match (own, outer) {
+            (Some(own), Some(outer)) => Some(own.and(outer)),
+            (own, outer) => own.or_else(|| outer.cloned()),
+        }
+    }
+
+    /// Words, each with the number of its bits.
+    pub(super) fn words(&self) -> impl Iterator<Item = (u64, usize)> {
+        self.words.iter().enumerate().map(|(index, &word)| (word, (self.len - index * 64).min(64)))
+    }
+
+    pub(super) fn get(&self, index: usize) -> bool {
+        self.words[index / 64] >> (index % 64) & 1 == 1
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bits_begin_anywhere() {
+        let bytes: Vec<u8> = (0..40).map(|i: u8| i.wrapping_mul(73) ^ 0x5a).collect();
+        let bit = |index: usize| bytes[index / 8] >> (index % 8) & 1 == 1;
+        for offset in 0..80 {
+            for len in [0, 1, 7, 63, 64, 65, 128, 200, 240] {
+                let mask = Mask::new(&bytes, offset, len);
+                assert!((0..len).all(|index| mask.get(index) == bit(offset + index)), "{offset} {len}");
+                assert_eq!(mask.words().map(|(_, bits)| bits).sum::<usize>(), len);
+                assert!(mask.words().all(|(word, bits)| bits == 64 || word >> bits == 0));
+            }
+        }
+    }
+}
