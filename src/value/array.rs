@@ -129,6 +129,7 @@ elements! {
     F16 f16, "f16", "<f2"; F32 f32, "f32", "<f4"; F64 f64, "f64", "<f8";
     Complex32 Complex<f32>, "Complex<f32>", "<c8"; Complex64 Complex<f64>, "Complex<f64>", "<c16";
 }
+#[allow(clippy::single_component_path_imports, reason = "a macro has a path only where it is imported")]
 pub(crate) use with_array;
 
 impl Element for bool {

@@ -280,7 +280,8 @@ fn unpack(input: &mut Noting<'_>, place: &Path, target: &Path) -> Result<()> {
             is_folder = kind.is_dir() && path.as_os_str().is_empty();
         }
         let is_known = matches!(kind, EntryType::Regular | EntryType::Directory | EntryType::Symlink);
-        if !is_known || !is_folder && !(is_first && kind.is_file()) {
+        let is_alone = is_first && kind.is_file();
+        if !is_known || !(is_folder || is_alone) {
             return Err(Error::damaged("the archive is not of files that a chest has stored"));
         }
         match (is_folder, is_first) {

@@ -74,7 +74,7 @@ fn walk(path: &Path, steps: &[Step], found: &mut Vec<PathBuf>) -> Result<()> {
         [Step::Names(pattern), rest @ ..] => {
             let names = names(path)?;
             let matching = names.into_iter().filter(|(name, _)| matches(pattern, name));
-            matching.map(|(name, _)| walk(&path.join(name), rest, found)).collect()
+            matching.try_for_each(|(name, _)| walk(&path.join(name), rest, found))
         }
         [Step::AnyFolders, rest @ ..] => {
             if !rest.is_empty() {

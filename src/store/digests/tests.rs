@@ -43,20 +43,20 @@ fn a_file_is_read_once() {
     let dir = tempfile::tempdir().unwrap();
     let path = settled(&dir, "a", "alpha");
     let digests = Digests::new(None);
-    assert_eq!(digests.of_file(&path).unwrap(), Digest::of_bytes(b"alpha"));
+    assert_eq!(digests.of_path(&path, &FolderOptions::new()).unwrap(), Digest::of_bytes(b"alpha"));
     deceive(&digests, &path);
-    assert_eq!(digests.of_file(&path).unwrap(), WRONG);
+    assert_eq!(digests.of_path(&path, &FolderOptions::new()).unwrap(), WRONG);
     assert_eq!(digests.of_path(&path, &FolderOptions::new()).unwrap(), WRONG);
     // Another name is another file to whoever looks at names.
     let link = dir.path().join("link");
     std::os::unix::fs::symlink(&path, &link).unwrap();
-    assert_eq!(digests.of_file(&link).unwrap(), Digest::of_bytes(b"alpha"));
+    assert_eq!(digests.of_path(&link, &FolderOptions::new()).unwrap(), Digest::of_bytes(b"alpha"));
     // The link leads elsewhere.
     deceive(&digests, &link);
     let other = settled(&dir, "b", "omega");
     fs::remove_file(&link).unwrap();
     std::os::unix::fs::symlink(&other, &link).unwrap();
-    assert_eq!(digests.of_file(&link).unwrap(), Digest::of_bytes(b"omega"));
+    assert_eq!(digests.of_path(&link, &FolderOptions::new()).unwrap(), Digest::of_bytes(b"omega"));
 }
 
 #[test]
@@ -79,14 +79,14 @@ fn a_changed_file_is_read_again() {
         let dir = tempfile::tempdir().unwrap();
         let path = settled(&dir, "a", "alpha");
         let digests = Digests::new(Some(catalog(&dir)));
-        digests.of_file(&path).unwrap();
+        digests.of_path(&path, &FolderOptions::new()).unwrap();
         deceive(&digests, &path);
         change(&path);
         for _ in 0..2 {
-            assert_eq!(digests.of_file(&path).unwrap(), Digest::of_path(&path).unwrap());
+            assert_eq!(digests.of_path(&path, &FolderOptions::new()).unwrap(), Digest::of_path(&path).unwrap());
             sleep(A_MOMENT);
         }
-        assert!(digests.of_file(&path).unwrap() != WRONG && is_known(&digests, &path));
+        assert!(digests.of_path(&path, &FolderOptions::new()).unwrap() != WRONG && is_known(&digests, &path));
     }
 }
 
@@ -98,20 +98,20 @@ fn a_young_file_is_read_again_each_time() {
     for content in ["1", "2", "3", "4"] {
         // All may be within one tick of the clock.
         fs::write(&path, content).unwrap();
-        assert_eq!(digests.of_file(&path).unwrap(), Digest::of_bytes(content.as_bytes()));
+        assert_eq!(digests.of_path(&path, &FolderOptions::new()).unwrap(), Digest::of_bytes(content.as_bytes()));
         assert!(!is_known(&digests, &path));
     }
     sleep(A_MOMENT);
-    digests.of_file(&path).unwrap();
+    digests.of_path(&path, &FolderOptions::new()).unwrap();
     assert!(is_known(&digests, &path));
 
     let future = SystemTime::now() + Duration::from_secs(3600);
     File::options().write(true).open(&path).unwrap().set_modified(future).unwrap();
     sleep(A_MOMENT);
     deceive(&digests, &path);
-    assert_eq!(digests.of_file(&path).unwrap(), Digest::of_bytes(b"4"));
+    assert_eq!(digests.of_path(&path, &FolderOptions::new()).unwrap(), Digest::of_bytes(b"4"));
     deceive(&digests, &path);
-    assert_eq!(digests.of_file(&path).unwrap(), Digest::of_bytes(b"4"));
+    assert_eq!(digests.of_path(&path, &FolderOptions::new()).unwrap(), Digest::of_bytes(b"4"));
 }
 
 #[test]
@@ -133,7 +133,7 @@ fn the_next_process_knows_what_this_one_read() {
     let dir = tempfile::tempdir().unwrap();
     let path = settled(&dir, "a", "alpha");
     let first = Digests::new(Some(catalog(&dir)));
-    first.of_file(&path).unwrap();
+    first.of_path(&path, &FolderOptions::new()).unwrap();
     assert!(!lock(&first.unwritten).is_empty());
     drop(first);
     let bytes = path.as_os_str().as_encoded_bytes();
@@ -142,13 +142,16 @@ fn the_next_process_knows_what_this_one_read() {
     let wrong = KnownDigest { digest: WRONG, ..known };
     catalog(&dir).put_digests([(bytes, wrong)].into_iter()).unwrap();
     let second = Digests::new(Some(catalog(&dir)));
-    assert_eq!(second.of_file(&path).unwrap(), WRONG);
+    assert_eq!(second.of_path(&path, &FolderOptions::new()).unwrap(), WRONG);
     assert!(is_known(&second, &path));
 
     // One that was read too early, by whatever release, is not believed.
     let early = KnownDigest { hashed_ns: known.stamp.changed_ns, ..wrong };
     catalog(&dir).put_digests([(bytes, early)].into_iter()).unwrap();
-    assert_eq!(Digests::new(Some(catalog(&dir))).of_file(&path).unwrap(), Digest::of_bytes(b"alpha"));
+    assert_eq!(
+        Digests::new(Some(catalog(&dir))).of_path(&path, &FolderOptions::new()).unwrap(),
+        Digest::of_bytes(b"alpha")
+    );
 }
 
 #[test]
@@ -166,17 +169,17 @@ fn damaged_rows_are_not_believed() {
     ];
     for change in changes {
         let digests = Digests::new(Some(catalog(&dir)));
-        digests.of_file(&path).unwrap();
+        digests.of_path(&path, &FolderOptions::new()).unwrap();
         drop(digests);
         let sql = Connection::open(dir.path().join("catalog.sqlite")).unwrap();
         assert_eq!(sql.execute(&format!("UPDATE digests SET {change}"), []).unwrap(), 1);
         let digests = Digests::new(Some(catalog(&dir)));
-        assert_eq!(digests.of_file(&path).unwrap(), Digest::of_bytes(b"alpha"), "{change}");
+        assert_eq!(digests.of_path(&path, &FolderOptions::new()).unwrap(), Digest::of_bytes(b"alpha"), "{change}");
     }
     // A catalog without the table: nothing is remembered, and everything is read.
     let digests = Digests::new(Some(catalog(&dir)));
     Connection::open(dir.path().join("catalog.sqlite")).unwrap().execute("DROP TABLE digests", []).unwrap();
-    assert_eq!(digests.of_file(&path).unwrap(), Digest::of_bytes(b"alpha"));
+    assert_eq!(digests.of_path(&path, &FolderOptions::new()).unwrap(), Digest::of_bytes(b"alpha"));
 }
 
 #[test]
@@ -222,8 +225,11 @@ fn many_files_are_written_together_and_the_oldest_forgotten() {
 fn what_is_no_file_is_told() {
     let dir = tempfile::tempdir().unwrap();
     let digests = Digests::new(None);
-    assert_eq!(digests.of_file(dir.path()).unwrap_err().kind(), crate::ErrorKind::Unsupported);
-    assert_eq!(digests.of_file(&dir.path().join("missing")).unwrap_err().kind(), crate::ErrorKind::Io);
+    assert_eq!(digests.of_path(dir.path(), &FolderOptions::new()).unwrap_err().kind(), crate::ErrorKind::Unsupported);
+    assert_eq!(
+        digests.of_path(&dir.path().join("missing"), &FolderOptions::new()).unwrap_err().kind(),
+        crate::ErrorKind::Io
+    );
 }
 
 /// `cargo test --release -- --ignored --nocapture digest_figures`
@@ -240,12 +246,14 @@ fn digest_figures() {
         println!("{what}: {:?}", began.elapsed());
     };
     let digests = Digests::new(Some(catalog(&dir)));
-    time("64 MiB read", &|| _ = digests.of_file(&path).unwrap());
-    time("64 MiB known, 1000 times", &|| (0..1000).for_each(|_| _ = digests.of_file(&path).unwrap()));
+    time("64 MiB read", &|| _ = digests.of_path(&path, &FolderOptions::new()).unwrap());
+    time("64 MiB known, 1000 times", &|| {
+        (0..1000).for_each(|_| _ = digests.of_path(&path, &FolderOptions::new()).unwrap())
+    });
     let again = Digests::new(Some(catalog(&dir)));
-    time("64 MiB known to the catalog, first query", &|| _ = again.of_file(&path).unwrap());
+    time("64 MiB known to the catalog, first query", &|| _ = again.of_path(&path, &FolderOptions::new()).unwrap());
     lock(&again.known).clear();
-    time("64 MiB known to the catalog", &|| _ = again.of_file(&path).unwrap());
+    time("64 MiB known to the catalog", &|| _ = again.of_path(&path, &FolderOptions::new()).unwrap());
     let folder = dir.path().join("folder");
     fs::create_dir(&folder).unwrap();
     (0..10_000).for_each(|i| fs::write(folder.join(i.to_string()), vec![i as u8; 1024]).unwrap());
