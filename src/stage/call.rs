@@ -277,6 +277,8 @@ impl Call {
     /// As [`run`](Self::run), and gives a handle to the stored result, which need not stay in memory. As an argument of
     /// another stage it is known by this call's key: its content is not read.
     ///
+    /// A result that is there is not read either, but where [`Stage::validate`] asks for that.
+    ///
     /// # Errors
     /// As for [`run`](Self::run), and why the result could not be stored.
     pub fn run_stored<I: IntoValue>(self, compute: impl FnOnce() -> I) -> Result<Stored<I::Value>> {
@@ -291,6 +293,9 @@ impl Call {
         self,
         compute: impl FnOnce() -> Result<I, E>,
     ) -> Result<Stored<I::Value>, E> {
+        if let Some(stored) = run::stored(&self)? {
+            return Ok(stored);
+        }
         let mut run = run::now(&self, || compute().map(IntoValue::into_value))?;
         match run.not_stored.take() {
             Some(error) => Err(error.into()),

@@ -10,8 +10,10 @@ use super::flight::Role;
 use super::lease::{Lease, Request};
 use super::record::Record;
 use super::settings::CallEvent;
+use super::stored::{Origin, Stored};
 use super::wait;
 use crate::error::{Error, Result};
+use crate::info::Info;
 use crate::key::Key;
 use crate::memory::Hint;
 use crate::store::Store;
@@ -208,6 +210,28 @@ pub(super) fn find<V: Value>(call: &Call, key: &Key) -> Result<Option<Run<V>>> {
     stage.counters.add_saved(took.saturating_sub(began.elapsed()));
     stage.tell(&CallEvent::Hit { key, status });
     Ok(Some(run))
+}
+
+/// A handle to a stored result that may be used as it is. It is not read.
+pub(super) fn stored<V: Value>(call: &Call) -> Result<Option<Stored<V>>> {
+    let began = Instant::now();
+    let (stage, settings) = (&call.stage, &*call.stage.settings);
+    if settings.force || settings.validate.is_some() {
+        return Ok(None);
+    }
+    let Some(key) = call.usable_key::<V>()? else { return Ok(None) };
+    // What is wrong with the catalog is told by whoever reads the result.
+    let Ok(Some(info)) = Info::of(stage.chest.store()?, &key) else { return Ok(None) };
+    let record = Record::of(&info.about);
+    if settings.expire.is_some_and(|after| record.as_ref().is_some_and(|record| record.is_older(after))) {
+        return Ok(None);
+    }
+    let status = if info.is_resident { Status::Memory } else { Status::Disk };
+    call.count(status);
+    let took = began.elapsed();
+    stage.counters.add_saved(record.map_or(Duration::ZERO, |record| record.took()).saturating_sub(took));
+    stage.tell(&CallEvent::Hit { key: &key, status });
+    Ok(Some(Stored::at(&stage.chest, key, Origin { status, took, bytes: info.bytes })))
 }
 
 /// Whether a stored result is young enough, and whether the user's check accepts it.

@@ -3,10 +3,11 @@
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 
-use super::run::Run;
+use super::run::{Run, Status};
 use crate::chest::Chest;
 use crate::error::{Error, Result};
 use crate::key::{Digest, Key};
@@ -30,6 +31,7 @@ use crate::value::{Files, Value};
 /// ```
 pub struct Stored<V> {
     place: Place<V>,
+    origin: Option<Origin>,
 }
 
 enum Place<V> {
@@ -39,41 +41,73 @@ enum Place<V> {
     Value(Arc<V>),
 }
 
+/// What is told of the call that gave a handle.
+#[derive(Clone, Copy)]
+pub(super) struct Origin {
+    pub(super) status: Status,
+    pub(super) took: Duration,
+    pub(super) bytes: u64,
+}
+
 impl<V: Value> Stored<V> {
     /// A result that is about to be stored: what the body of a function with `#[stage]` returns.
     pub fn new(value: impl Into<Arc<V>>) -> Self {
-        Self { place: Place::Value(value.into()) }
+        Self { place: Place::Value(value.into()), origin: None }
     }
 
     /// The result of a call; as a value if it could not be stored.
     pub(super) fn of_run(chest: &Chest, run: Run<V>) -> Self {
-        let place = match run.key {
-            Some(key) => {
-                let digest = Digest::of_bytes(key.canonical().as_bytes());
-                Place::Chest { chest: chest.clone(), key, digest }
-            }
-            None => Place::Value(run.value),
-        };
-        Self { place }
+        let origin = Origin { status: run.status, took: run.took, bytes: run.bytes };
+        match run.key {
+            Some(key) => Self::at(chest, key, origin),
+            None => Self { place: Place::Value(run.value), origin: Some(origin) },
+        }
+    }
+
+    pub(super) fn at(chest: &Chest, key: Key, origin: Origin) -> Self {
+        let digest = Digest::of_bytes(key.canonical().as_bytes());
+        Self { place: Place::Chest { chest: chest.clone(), key, digest }, origin: Some(origin) }
     }
 
     /// The value.
     ///
     /// # Errors
-    /// As for [`Chest::get`].
+    /// As for [`Chest::get`]. What is damaged is put aside, so that the next call computes it again.
     pub fn get(&self) -> Result<Arc<V>> {
         match &self.place {
-            Place::Chest { chest, key, .. } => chest.get(key),
+            Place::Chest { chest, key, .. } => chest.get(key).inspect_err(|error| {
+                if error.is_of_the_file() {
+                    // If that fails too, the next call does it.
+                    let _ = chest.store().and_then(|store| store.set_aside(key));
+                }
+            }),
             Place::Value(value) => Ok(value.clone()),
         }
     }
+}
 
+impl<V> Stored<V> {
     /// The key that it is stored under; none for a result that is not.
     pub fn key(&self) -> Option<&Key> {
         match &self.place {
             Place::Chest { key, .. } => Some(key),
             Place::Value(_) => None,
         }
+    }
+
+    /// Where the result came from; none if no call gave it.
+    pub fn status(&self) -> Option<Status> {
+        self.origin.map(|origin| origin.status)
+    }
+
+    /// How long the call took that gave it.
+    pub fn took(&self) -> Duration {
+        self.origin.map_or(Duration::ZERO, |origin| origin.took)
+    }
+
+    /// The bytes that it takes in memory, as far as a call told.
+    pub fn bytes(&self) -> u64 {
+        self.origin.map_or(0, |origin| origin.bytes)
     }
 }
 
@@ -98,7 +132,7 @@ impl<V> Clone for Stored<V> {
             }
             Place::Value(value) => Place::Value(value.clone()),
         };
-        Self { place }
+        Self { place, origin: self.origin }
     }
 }
 

@@ -73,7 +73,7 @@ fn walk(path: &Path, steps: &[Step], found: &mut Vec<PathBuf>) -> Result<()> {
         [Step::Name(name), rest @ ..] => walk(&path.join(name), rest, found),
         [Step::Names(pattern), rest @ ..] => {
             let names = names(path)?;
-            let matching = names.into_iter().filter(|(name, _)| matches(pattern, name));
+            let mut matching = names.into_iter().filter(|(name, _)| matches(pattern, name));
             matching.try_for_each(|(name, _)| walk(&path.join(name), rest, found))
         }
         [Step::AnyFolders, rest @ ..] => {

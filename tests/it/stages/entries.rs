@@ -325,6 +325,28 @@ fn a_chain_of_handles_reads_nothing_that_is_not_needed() {
 }
 
 #[test]
+fn a_handle_that_is_damaged_says_so_and_is_made_again() {
+    let dir = dir();
+    let open = || Chest::builder().inline_limit(0).open(dir.path()).unwrap();
+    let run = |chest: &Chest| chest.stage("f").call().run_stored(|| vec![3u64; 1000]).unwrap();
+    let chest = open();
+    assert_eq!(run(&chest).status(), Some(Status::Computed));
+    let file = chest.file(run(&chest).key().unwrap()).unwrap().unwrap();
+    drop(chest);
+    let mut bytes = fs::read(&file).unwrap();
+    bytes[10] ^= 1;
+    fs::write(&file, bytes).unwrap();
+    let chest = open();
+    let stored = run(&chest);
+    assert_eq!((stored.status(), stored.bytes() > 8000), (Some(Status::Disk), true), "it is not read");
+    assert_eq!(stored.get().unwrap_err().kind(), ErrorKind::Damaged);
+    let stored = run(&chest);
+    assert_eq!(stored.status(), Some(Status::Computed));
+    assert_eq!(*stored.get().unwrap(), vec![3u64; 1000]);
+    assert_eq!(run(&chest).status(), Some(Status::Memory));
+}
+
+#[test]
 fn time_saved_is_that_of_computing_less_that_of_finding() {
     let chest = Chest::temporary().unwrap();
     let stage = chest.stage("slow");
