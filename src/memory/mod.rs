@@ -219,6 +219,12 @@ impl Residents {
         Some(record.usage.size)
     }
 
+    /// The key of an edition that the directory does not have, and its size; none if it is not resident any more.
+    pub(crate) fn dirty_edition(&self, edition: u64) -> Option<(Key, u64)> {
+        let record = self.records.get(&edition).filter(|record| record.is_dirty)?;
+        Some((record.key.clone(), record.usage.size))
+    }
+
     fn record(&self, key: &Key) -> Option<&Record> {
         self.records.get(&self.edition(key)?)
     }

@@ -19,6 +19,7 @@ pub(super) struct Work {
 pub(super) struct KeyLock<'a> {
     store: &'a Store,
     key: Key,
+    is_released: bool,
 }
 
 impl State {
@@ -43,9 +44,11 @@ impl KeyLock<'_> {
 
 impl Drop for KeyLock<'_> {
     fn drop(&mut self) {
-        let mut state = self.store.state();
-        state.busy.remove(&self.key);
-        self.store.wake(&state);
+        if !self.is_released {
+            let mut state = self.store.state();
+            state.busy.remove(&self.key);
+            self.store.wake(&state);
+        }
     }
 }
 
@@ -66,7 +69,7 @@ impl Store {
     fn lock(&self, key: &Key, is_change: bool) -> Result<KeyLock<'_>> {
         let mut state = self.wait_for(key, |_| true)?;
         state.busy.insert(key.clone(), Work { owner: thread::current().id(), is_change });
-        Ok(KeyLock { store: self, key: key.clone() })
+        Ok(KeyLock { store: self, key: key.clone(), is_released: false })
     }
 
     /// The state, at a moment when a new value may take the place of the key's old one: others may be loading or
@@ -108,6 +111,16 @@ impl Store {
         Ok(state)
     }
 
+    /// Releases the locks of a batch together.
+    pub(super) fn unlock(&self, mut locks: Vec<KeyLock<'_>>) {
+        let mut state = self.state();
+        for lock in &mut locks {
+            state.busy.remove(&lock.key);
+            lock.is_released = true;
+        }
+        self.wake(&state);
+    }
+
     pub(super) fn try_lock_key(&self, key: &Key) -> Option<KeyLock<'_>> {
         self.try_lock_key_in(&mut self.state(), key)
     }
@@ -117,6 +130,6 @@ impl Store {
             return None;
         }
         state.busy.insert(key.clone(), Work { owner: thread::current().id(), is_change: false });
-        Some(KeyLock { store: self, key: key.clone() })
+        Some(KeyLock { store: self, key: key.clone(), is_released: false })
     }
 }

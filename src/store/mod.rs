@@ -70,8 +70,8 @@ pub(crate) struct State {
     waits: HashMap<ThreadId, Key>,
     /// Threads that write values.
     writers: Vec<ThreadId>,
-    /// Dirty keys for the background writers.
-    pending: VecDeque<Key>,
+    /// Dirty editions for the background writers.
+    pending: VecDeque<u64>,
     closing: bool,
     /// Threads that wait for a change.
     waiting: usize,
@@ -216,10 +216,10 @@ impl Store {
 
     fn place_dirty(&self, state: &mut State, key: Key, value: Arc<dyn Stored>, size: u64) {
         state.residents.release(&key);
-        state.residents.insert(key.clone(), value, size, None);
+        let edition = state.residents.insert(key, value, size, None);
         if self.writes_behind {
             self.start_writers();
-            state.pending.push_back(key);
+            state.pending.push_back(edition);
             if state.pending.len() == 1 {
                 self.work.notify_one();
             }

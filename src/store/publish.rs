@@ -231,7 +231,8 @@ impl Store {
                 failure.get_or_insert(error);
                 failed.extend(locks.iter().map(|lock| lock.key().clone()));
             }
-            drop((locks, writing));
+            self.unlock(locks);
+            drop(writing);
         }
     }
 
@@ -285,7 +286,8 @@ impl Store {
             drop(state);
             // What failed stays dirty; `flush`, or whoever needs its room, tries again and gets the error.
             let _: Result<()> = self.publish(&batch);
-            drop((batch, writing));
+            self.unlock(batch);
+            drop(writing);
         }
     }
 
@@ -307,7 +309,7 @@ impl Store {
         is_due
     }
 
-    /// Takes dirty keys off the list. Those that another thread works on come again later.
+    /// Takes dirty values off the list. Those that another thread works on come again later.
     fn next_batch<'a>(&'a self, state: &mut State) -> Vec<KeyLock<'a>> {
         let mut batch = Batch::new(self);
         let mut locks = Vec::new();
@@ -315,14 +317,14 @@ impl Store {
             if batch.is_full() {
                 break;
             }
-            let Some(key) = state.pending.pop_front() else { break };
-            let Some(size) = state.residents.dirty_size(&key) else { continue };
+            let Some(edition) = state.pending.pop_front() else { break };
+            let Some((key, size)) = state.residents.dirty_edition(edition) else { continue };
             match self.try_lock_key_in(state, &key) {
                 Some(lock) => {
                     batch.add(size);
                     locks.push(lock);
                 }
-                None => state.pending.push_back(key),
+                None => state.pending.push_back(edition),
             }
         }
         locks

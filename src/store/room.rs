@@ -132,7 +132,8 @@ impl Store {
             state.counts.spills += u64::from(state.residents.spill(lock.key()));
         }
         drop(state);
-        drop((locks, writing));
+        self.unlock(locks);
+        drop(writing);
         published
     }
 }
