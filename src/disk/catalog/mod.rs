@@ -11,7 +11,7 @@ mod wal_index;
 mod write;
 
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, TransactionBehavior};
@@ -191,9 +191,10 @@ fn totals(connection: &Connection) -> Result<(u64, u64)> {
 impl Reader {
     /// The row of a key, with the bytes of a small value.
     fn find(&self, key: &Key) -> Result<Option<Row>> {
-        let sql = format!("SELECT {COLUMNS}, inline FROM entries WHERE version = ?1");
+        static SQL: LazyLock<String> =
+            LazyLock::new(|| format!("SELECT {COLUMNS}, inline FROM entries WHERE version = ?1"));
         for version in self.versions(key)? {
-            let mut statement = self.sql.prepare_cached(&sql).map_err(sql_error)?;
+            let mut statement = self.sql.prepare_cached(&SQL).map_err(sql_error)?;
             let mut rows = statement.query([version]).map_err(sql_error)?;
             let row = rows.next().map_err(sql_error)?.ok_or_else(|| no_row(key))?;
             let row = Row::parse(row, Some(key), true)?;
