@@ -8,6 +8,7 @@ use std::array;
 use std::hash::BuildHasher;
 use std::sync::{Arc, PoisonError};
 
+use super::Edition;
 use crate::key::{Key, Map};
 use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::sync::{Mutex, MutexGuard};
@@ -30,7 +31,7 @@ pub(crate) struct Resident {
     /// The catalog's generation when the version was last found to be the newest.
     pub(crate) checked: Option<u64>,
     /// Tells this value from the one that was here before under the same key.
-    pub(crate) edition: u64,
+    pub(crate) edition: Edition,
 }
 
 impl Resident {
@@ -42,7 +43,7 @@ impl Resident {
 
 /// Editions that were hit. In a cache line of its own, because its threads write to it all the time.
 #[repr(align(128))]
-struct Stripe(Mutex<Vec<u64>>);
+struct Stripe(Mutex<Vec<Edition>>);
 
 pub(crate) struct Front {
     hasher: foldhash::fast::RandomState,
@@ -75,7 +76,7 @@ impl Front {
     }
 
     /// Changes what is known of an edition, if it is the present one.
-    pub(super) fn change(&self, key: &Key, edition: u64, change: impl FnOnce(&mut Resident)) {
+    pub(super) fn change(&self, key: &Key, edition: Edition, change: impl FnOnce(&mut Resident)) {
         if let Some(resident) = self.shard(key).get_mut(key).filter(|resident| resident.edition == edition) {
             change(resident);
         }
@@ -92,7 +93,7 @@ impl Front {
     }
 
     /// Notes a hit. Tells whether there are so many that they should be counted.
-    pub(crate) fn note(&self, edition: u64) -> bool {
+    pub(crate) fn note(&self, edition: Edition) -> bool {
         let stripe = my_stripe();
         let mut hits = self.stripe(stripe);
         if hits.is_empty() {
@@ -103,7 +104,7 @@ impl Front {
     }
 
     /// Moves all hits that were noted to `hits`, those of a thread in their order.
-    pub(super) fn take_hits(&self, hits: &mut Vec<u64>) {
+    pub(super) fn take_hits(&self, hits: &mut Vec<Edition>) {
         if self.noted.load(Ordering::SeqCst) == 0 {
             return;
         }
@@ -114,7 +115,7 @@ impl Front {
         }
     }
 
-    fn stripe(&self, stripe: usize) -> MutexGuard<'_, Vec<u64>> {
+    fn stripe(&self, stripe: usize) -> MutexGuard<'_, Vec<Edition>> {
         self.stripes[stripe].0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -10,6 +10,7 @@ mod history;
 mod policy;
 mod queue;
 mod recorder;
+mod records;
 mod watch;
 
 use std::mem;
@@ -27,6 +28,8 @@ pub(crate) use self::policy::is_ranking;
 pub use self::policy::{Coldest, Event, Largest, Lfu, Lru, Mru, Policy, Random, Rank, Usage};
 use self::queue::Queue;
 pub(crate) use self::recorder::Recorder;
+pub(crate) use self::records::Edition;
+use self::records::Records;
 pub(crate) use self::watch::Reading;
 use self::watch::Watch;
 use crate::key::{Key, Map};
@@ -42,11 +45,11 @@ struct Record {
 
 impl Record {
     /// Takes the place in the queue that the policy gives it now.
-    fn take_place(&mut self, edition: u64, policy: &dyn Policy, queues: &mut Queues) {
+    fn take_place(&mut self, edition: Edition, policy: &dyn Policy, queues: &mut Queues) {
         self.move_to((self.place.0, policy::rank(policy, &self.usage)), edition, queues);
     }
 
-    fn move_to(&mut self, place: Place, edition: u64, queues: &mut Queues) {
+    fn move_to(&mut self, place: Place, edition: Edition, queues: &mut Queues) {
         if place != self.place {
             let queue = queues.of(self.is_dirty);
             queue.remove(self.place, edition);
@@ -89,18 +92,16 @@ pub(crate) struct Residents {
     hints: Map<Key, Hint>,
     policy: Box<dyn Policy>,
     front: Arc<Front>,
-    /// By edition.
-    records: Map<u64, Record>,
+    records: Records,
     queues: Queues,
     /// Hits on their way from the front into the records; empty but for its memory.
-    hits: Vec<u64>,
+    hits: Vec<Edition>,
     held: Map<Key, Held>,
     /// Values that are resident no more. Whoever has locked this drops them when it is unlocked.
     pub(crate) gone: Vec<Arc<dyn Stored>>,
     /// Bytes of residents, of values still held, and promised to values on their way in.
     used: u64,
     peak: u64,
-    editions: u64,
     history: History,
     /// Whether a value ever had to leave. Before that nobody asks for the order, and uses need not be ranked.
     is_tight: bool,
@@ -121,14 +122,13 @@ impl Residents {
             hints: Map::default(),
             policy,
             front: Arc::default(),
-            records: Map::default(),
+            records: Records::default(),
             queues: Queues::default(),
             hits: Vec::new(),
             held: Map::default(),
             gone: Vec::new(),
             used: 0,
             peak: 0,
-            editions: 0,
             history: History::default(),
             is_tight: false,
         };
@@ -179,7 +179,7 @@ impl Residents {
             None => self.hints.remove(key),
         };
         let Some(edition) = self.edition(key) else { return };
-        if let Some(record) = self.records.get_mut(&edition) {
+        if let Some(record) = self.records.get_mut(edition) {
             record.move_to((hint.into(), record.place.1), edition, &mut self.queues);
         }
     }
@@ -204,7 +204,7 @@ impl Residents {
         self.front.find(key, Resident::clone)
     }
 
-    pub(crate) fn edition(&self, key: &Key) -> Option<u64> {
+    pub(crate) fn edition(&self, key: &Key) -> Option<Edition> {
         self.front.find(key, |resident| resident.edition)
     }
 
@@ -220,13 +220,13 @@ impl Residents {
     }
 
     /// The key of an edition that the directory does not have, and its size; none if it is not resident any more.
-    pub(crate) fn dirty_edition(&self, edition: u64) -> Option<(Key, u64)> {
-        let record = self.records.get(&edition).filter(|record| record.is_dirty)?;
+    pub(crate) fn dirty_edition(&self, edition: Edition) -> Option<(Key, u64)> {
+        let record = self.records.get(edition).filter(|record| record.is_dirty)?;
         Some((record.key.clone(), record.usage.size))
     }
 
     fn record(&self, key: &Key) -> Option<&Record> {
-        self.records.get(&self.edition(key)?)
+        self.records.get(self.edition(key)?)
     }
 
     pub(crate) fn dirty_keys(&self) -> Vec<Key> {
@@ -235,7 +235,7 @@ impl Residents {
 
     /// The keys of dirty values and their sizes, in the order in which they would be spilled.
     pub(crate) fn dirty(&self) -> impl Iterator<Item = (&Key, u64)> {
-        let records = self.queues.dirty.iter().filter_map(|edition| self.records.get(&edition));
+        let records = self.queues.dirty.iter().filter_map(|edition| self.records.get(edition));
         records.map(|record| (&record.key, record.usage.size))
     }
 
@@ -271,9 +271,9 @@ impl Residents {
     }
 
     /// Counts a use of an edition, if it is still resident.
-    fn count_use(&mut self, edition: u64) {
+    fn count_use(&mut self, edition: Edition) {
         let residents = self.records.len();
-        let Some(record) = self.records.get_mut(&edition) else { return };
+        let Some(record) = self.records.get_mut(edition) else { return };
         self.history.note(&mut record.usage, residents);
         if policy::observe(&*self.policy, Event::Hit, &record.usage) {
             self.place_all();
@@ -283,12 +283,12 @@ impl Residents {
     }
 
     /// This edition was the newest in this generation of the catalog.
-    pub(crate) fn mark_checked(&mut self, key: &Key, edition: u64, generation: Option<u64>) {
+    pub(crate) fn mark_checked(&mut self, key: &Key, edition: Edition, generation: Option<u64>) {
         self.front.change(key, edition, |resident| resident.checked = generation);
     }
 
     /// Makes a value resident, in place of an older one under the same key. Gives its edition.
-    pub(crate) fn insert(&mut self, key: Key, value: Arc<dyn Stored>, size: u64, version: Option<i64>) -> u64 {
+    pub(crate) fn insert(&mut self, key: Key, value: Arc<dyn Stored>, size: u64, version: Option<i64>) -> Edition {
         self.enter(key, value, size, version, None)
     }
 
@@ -300,21 +300,26 @@ impl Residents {
         size: u64,
         version: i64,
         seconds: f64,
-    ) -> u64 {
+    ) -> Edition {
         self.enter(key, value, size, Some(version), Some(seconds))
     }
 
-    fn enter(&mut self, key: Key, value: Arc<dyn Stored>, size: u64, version: Option<i64>, took: Option<f64>) -> u64 {
+    fn enter(
+        &mut self,
+        key: Key,
+        value: Arc<dyn Stored>,
+        size: u64,
+        version: Option<i64>,
+        took: Option<f64>,
+    ) -> Edition {
         let uses = self.remove(&key).map_or(0, |usage| usage.uses);
-        self.editions += 1;
-        let edition = self.editions;
         let mut usage = self.history.begin(key.hash64(), size, took, self.records.len());
         usage.uses += uses;
         self.observe(took.map_or(Event::Inserted, |seconds| Event::Loaded { seconds }), &usage);
         let place = (self.hint(&key).into(), policy::rank(&*self.policy, &usage));
-        let is_dirty = version.is_none();
+        let (is_dirty, edition) = (version.is_none(), self.records.next());
         self.queues.of(is_dirty).insert(place, edition);
-        self.records.insert(edition, Record { key: key.clone(), is_dirty, usage, place });
+        self.records.insert(Record { key: key.clone(), is_dirty, usage, place });
         self.front.insert(key, Resident { value, version, checked: None, edition });
         self.take(size);
         self.note_peak();
@@ -330,8 +335,8 @@ impl Residents {
 
     /// The policy has changed its mind: all residents take other places.
     fn place_all(&mut self) {
-        for (edition, record) in &mut self.records {
-            record.take_place(*edition, &*self.policy, &mut self.queues);
+        for (edition, record) in self.records.iter_mut() {
+            record.take_place(edition, &*self.policy, &mut self.queues);
         }
     }
 
@@ -343,7 +348,7 @@ impl Residents {
     fn leave(&mut self, key: &Key, event: Event, leaves: impl FnOnce(&Resident) -> bool) -> Option<Usage> {
         let Resident { value, edition, .. } = self.front.remove_if(key, leaves)?;
         self.gone.push(value);
-        let Record { is_dirty, usage, place, .. } = self.records.remove(&edition)?;
+        let Record { is_dirty, usage, place, .. } = self.records.remove(edition)?;
         self.queues.of(is_dirty).remove(place, edition);
         self.give_back(usage.size);
         self.history.end(&usage, self.records.len());
@@ -359,8 +364,8 @@ impl Residents {
     }
 
     /// The directory has this edition now, as `version`, the newest in this generation.
-    pub(crate) fn mark_clean(&mut self, key: &Key, edition: u64, version: i64, generation: Option<u64>) {
-        let Some(record) = self.records.get_mut(&edition) else { return };
+    pub(crate) fn mark_clean(&mut self, key: &Key, edition: Edition, version: i64, generation: Option<u64>) {
+        let Some(record) = self.records.get_mut(edition) else { return };
         self.queues.of(record.is_dirty).remove(record.place, edition);
         self.queues.clean.insert(record.place, edition);
         record.is_dirty = false;
@@ -379,7 +384,7 @@ impl Residents {
         }
         let first = |queue: &Queue| {
             queue.iter().find_map(|edition| {
-                let record = self.records.get(&edition)?;
+                let record = self.records.get(edition)?;
                 (!self.is_held(&record.key) && !skip(&record.key)).then_some(record)
             })
         };

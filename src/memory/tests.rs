@@ -80,6 +80,19 @@ fn a_hit_of_a_value_that_was_replaced_since_is_no_use_of_the_new_one() {
 }
 
 #[test]
+fn an_edition_finds_nothing_of_the_one_that_took_its_place() {
+    let mut residents = residents(Lru);
+    let (a, b) = (Key::from("a"), Key::from("b"));
+    let first = residents.insert(a.clone(), Arc::new(1u8), 1, None);
+    residents.remove(&a);
+    let second = residents.insert(b.clone(), Arc::new(2u8), 2, None);
+    assert!(first < second && residents.dirty_edition(first).is_none());
+    assert_eq!(residents.dirty_edition(second), Some((b, 2)));
+    residents.mark_clean(&a, first, 7, None);
+    assert_eq!((residents.len(), residents.dirty_len()), (1, 1));
+}
+
+#[test]
 fn what_a_reader_has_taken_is_not_spilled() {
     let mut residents = residents(Lru);
     insert(&mut residents, "a", 10, Some(1));

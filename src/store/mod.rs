@@ -34,7 +34,7 @@ use crate::builder::Durability;
 use crate::disk::Disk;
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::{Key, Map};
-use crate::memory::{Front, Hint, Resident, Residents};
+use crate::memory::{Edition, Front, Hint, Resident, Residents};
 use crate::sync::atomic::AtomicBool;
 use crate::sync::thread::{self, ThreadId};
 use crate::sync::{Condvar, Instant, Mutex};
@@ -71,7 +71,7 @@ pub(crate) struct State {
     /// Threads that write values.
     writers: Vec<ThreadId>,
     /// Dirty editions for the background writers.
-    pending: VecDeque<u64>,
+    pending: VecDeque<Edition>,
     closing: bool,
     /// Threads that wait for a change.
     waiting: usize,
@@ -94,7 +94,7 @@ struct Found {
     version: Option<i64>,
     checked: Option<u64>,
     /// None for a value that is only held by a user.
-    edition: Option<u64>,
+    edition: Option<Edition>,
 }
 
 /// A value that was read, and is not resident yet.
@@ -518,7 +518,7 @@ impl Store {
 
     fn remove_locked(&self, locks: &[KeyLock<'_>]) -> Result<usize> {
         let keys: Vec<Key> = locks.iter().map(|lock| lock.key().clone()).collect();
-        let residents: Vec<Option<(u64, bool)>> = {
+        let residents: Vec<Option<(Edition, bool)>> = {
             let state = self.state();
             let edition = |key| state.residents.edition(key).map(|edition| (edition, state.residents.is_dirty(key)));
             keys.iter().map(edition).collect()
