@@ -23,7 +23,7 @@ use std::collections::HashSet;
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicI64};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value as Json, json};
@@ -71,7 +71,7 @@ pub(crate) struct Disk {
     /// Versions that can be mapped and that this process wrote, or verified as a whole.
     verified: Verified,
     /// When the last value was written: the next one is later, whatever the clock says.
-    last_ns: AtomicI64,
+    last_ns: OnceLock<AtomicI64>,
     /// Whether a sync of the catalog failed.
     is_catalog_doubtful: AtomicBool,
     /// Held by who syncs: versions whose sync failed and that the catalog could not be told of.
@@ -100,9 +100,12 @@ impl Disk {
     /// Opens the chest in `root`, or makes one if there is nothing.
     pub(crate) fn open(root: &Path, settings: DiskSettings, storage: Arc<dyn Storage>) -> Result<Self> {
         let fail = |error| Error::io("cannot make the directory", error).with_path(root);
-        let above = std::path::absolute(root).map_err(fail)?;
-        let above = above.ancestors().find(|dir| dir.exists()).and_then(|dir| dir.canonicalize().ok());
-        storage.create_dir(root).map_err(fail)?;
+        let mut above = None;
+        if !root.is_dir() {
+            let path = std::path::absolute(root).map_err(fail)?;
+            above = path.ancestors().find(|dir| dir.exists()).and_then(|dir| dir.canonicalize().ok());
+            storage.create_dir(root).map_err(fail)?;
+        }
         // Absolute, so that a later change of the working directory does no harm.
         let root =
             fs::canonicalize(root).map_err(|error| Error::io("cannot open the directory", error).with_path(root))?;
@@ -147,7 +150,6 @@ impl Disk {
         temporary: Option<TemporaryDir>,
         manifest: Option<File>,
     ) -> Result<Self> {
-        let last_ns = catalog.last_created_ns().map_err(|error| error.with_path(&root.join(CATALOG)))?;
         let disk = Self {
             root,
             storage,
@@ -157,7 +159,7 @@ impl Disk {
             garbage: Mutex::default(),
             used: Mutex::default(),
             verified: Verified::default(),
-            last_ns: AtomicI64::new(last_ns),
+            last_ns: OnceLock::new(),
             is_catalog_doubtful: AtomicBool::new(false),
             syncing: Mutex::default(),
             manifest,

@@ -4,7 +4,7 @@ use std::io;
 use std::mem::take;
 use std::path::{Path, PathBuf};
 use std::sync::PoisonError;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::Value as Json;
@@ -165,7 +165,7 @@ impl Disk {
             payload: encoded.len,
             label_at: encoded.len,
             checksums: encoded.checksums,
-            created_ns: self.now_ns(),
+            created_ns: self.now_ns()?,
             about: (!encoded.about.is_empty()).then(|| Json::Object(encoded.about).to_string()),
             file: None,
             inline: None,
@@ -205,11 +205,18 @@ impl Disk {
     }
 
     /// The time, later than that of every value before: the order of versions can be told by it.
-    fn now_ns(&self) -> i64 {
+    fn now_ns(&self) -> Result<i64> {
+        let last_ns = match self.last_ns.get() {
+            Some(last_ns) => last_ns,
+            None => {
+                let last = self.catalog.last_created_ns().map_err(|error| self.explain(error))?;
+                self.last_ns.get_or_init(|| AtomicI64::new(last))
+            }
+        };
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let now = i64::try_from(since.as_nanos()).unwrap_or(i64::MAX);
-        let before = self.last_ns.fetch_max(now, Ordering::Relaxed);
-        if before < now { now } else { self.last_ns.fetch_add(1, Ordering::Relaxed).saturating_add(1) }
+        let before = last_ns.fetch_max(now, Ordering::Relaxed);
+        Ok(if before < now { now } else { last_ns.fetch_add(1, Ordering::Relaxed).saturating_add(1) })
     }
 
     /// Publishes drafts together: their files get their names, one transaction commits the rows, and the files that they

@@ -49,7 +49,7 @@ impl Told {
         let before = self.changes.load(Ordering::SeqCst);
         let number = self.number.load(Ordering::SeqCst);
         let [high, low] = [0, 1].map(|half| self.stamp[half].load(Ordering::SeqCst));
-        let is_whole = before % 2 == 0 && self.changes.load(Ordering::SeqCst) == before;
+        let is_whole = before.is_multiple_of(2) && self.changes.load(Ordering::SeqCst) == before;
         is_whole.then_some(Generation { number, stamp: u128::from(high) << 64 | u128::from(low) })
     }
 }
