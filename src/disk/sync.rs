@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::{MutexGuard, PoisonError};
 
-use super::catalog::{Row, Transaction};
+use super::catalog::{OwnCommit, Row, Transaction};
 use super::parts::{Part, Place};
 use super::session::{self, Dead};
 use super::storage::{retry, write_all_at};
@@ -53,13 +53,14 @@ impl Disk {
     pub(super) fn write_durably<T>(
         &self,
         _alone: &MutexGuard<'_, HashSet<i64>>,
+        own: Option<&mut OwnCommit<'_>>,
         work: impl FnOnce(&mut Transaction<'_>) -> Result<T>,
     ) -> Result<T> {
         if self.is_catalog_doubtful.load(Ordering::Relaxed) {
             self.catalog.checkpoint().map_err(|error| self.explain(error))?;
             self.is_catalog_doubtful.store(false, Ordering::Relaxed);
         }
-        let written = self.write(true, work);
+        let written = self.write_as(own, true, work);
         if written.as_ref().is_err_and(|error| error.kind() != ErrorKind::Busy) {
             self.is_catalog_doubtful.store(true, Ordering::Relaxed);
         }
@@ -85,7 +86,8 @@ impl Disk {
         // What came meanwhile is synced while nobody can add to it.
         let mut failure = None;
         let mut failed = Vec::new();
-        let synced = self.write_durably(alone, |catalog| {
+        let mut own = self.catalog.own_commit();
+        let synced = self.write_durably(alone, Some(&mut own), |catalog| {
             let unsynced = catalog.unsynced()?;
             if !unsynced.doubtful.is_empty() {
                 return Ok(false);
@@ -100,8 +102,10 @@ impl Disk {
             }
             catalog.mark_synced().map(|()| true)
         });
-        if synced.is_err() {
-            alone.extend(failed);
+        match synced {
+            // No value is another one: what memory has stays the newest.
+            Ok(_) => _ = own.known(),
+            Err(_) => alone.extend(failed),
         }
         failure.map_or(synced, Err)
     }

@@ -340,7 +340,7 @@ impl Disk {
                     } else if limit.evict {
                         let low_water = (limit.bytes as f64 * LOW_WATER) as u64;
                         let alone = self.alone();
-                        self.write_durably(&alone, |catalog| {
+                        self.write_durably(&alone, None, |catalog| {
                             catalog.touch(&used)?;
                             catalog.evict(excess.saturating_add(low_water))
                         })?;
@@ -388,7 +388,10 @@ impl Disk {
             let many = take(&mut *used);
             drop(used);
             // The order of eviction is a matter of speed, not of truth.
-            let _: Result<()> = self.write(false, |catalog| catalog.touch(&many));
+            let mut own = self.catalog.own_commit();
+            if self.write_as(Some(&mut own), false, |catalog| catalog.touch(&many)).is_ok() {
+                own.known();
+            }
         }
     }
 

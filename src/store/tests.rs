@@ -201,6 +201,18 @@ fn a_hit_is_not_older_than_what_any_chest_had_published() {
 }
 
 #[test]
+fn what_is_in_memory_stays_the_newest_when_it_is_synced() {
+    let dir = tempfile::tempdir().unwrap();
+    let chest = Chest::builder().durability(Durability::None).open(dir.path()).unwrap();
+    chest.insert("k", vec![1u8; 1 << 16]).unwrap();
+    chest.flush().unwrap();
+    let generation = || chest.store().unwrap().disk.catalog().generation();
+    let before = generation();
+    chest.sync().unwrap();
+    assert!(before.is_some() && generation() == before);
+}
+
+#[test]
 fn a_chest_that_is_only_read_starts_no_writer() {
     let dir = tempfile::tempdir().unwrap();
     let open = || Chest::open(dir.path()).unwrap();
