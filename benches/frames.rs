@@ -1,8 +1,10 @@
 //! Frames against the files that a person would write by hand: `cargo bench --bench frames`.
 //!
-//! 64 frames of 200,000 rows and 8 columns: inserted until they are published, read whole, and two columns of them with a
+//! 64 frames of 200,000 rows and 8 columns: inserted until they are published, read whole by somebody
+//! who did not write them, read again, and two columns of them with a
 //! filter; as Parquet against polars' own writer, reader and `scan_parquet`, as Arrow IPC against mapped files. The page
-//! cache is warm. Subjects take turns; the figures are medians of `RUNS`, in milliseconds a frame.
+//! cache is warm. Subjects take turns; the figures are medians of `RUNS`, in milliseconds a frame. Words after `--` choose
+//! the subjects whose names contain one of them.
 
 use std::fs::{self, File};
 use std::hint::black_box;
@@ -76,6 +78,10 @@ trait Subject {
     fn publish(&mut self) -> Result<()> {
         Ok(())
     }
+    /// Begins anew, as somebody who did not write the files.
+    fn reopen(&mut self) -> Result<()> {
+        Ok(())
+    }
     /// The rows, after a look at every column.
     fn read(&self, number: usize) -> Result<usize>;
     /// The rows with a large `size`, of which `price` is wanted.
@@ -119,31 +125,39 @@ fn filtered(query: LazyFrame) -> PolarsResult<usize> {
     Ok(query.filter(col("size").gt(lit(900))).select([col("size"), col("price")]).collect()?.height())
 }
 
-struct Icechest(Chest, String);
+struct Icechest {
+    chest: Chest,
+    dir: PathBuf,
+    settings: (Compression, FrameFormat),
+}
 
 impl Icechest {
     fn open(dir: &Path, compression: Compression, format: FrameFormat) -> Result<Self> {
         // Nothing stays in memory.
         let builder = Chest::builder().budget(0).compression(compression).frame_format(format);
-        Ok(Self(builder.open(dir)?, format!("icechest, {format:?} {compression}")))
+        Ok(Self { chest: builder.open(dir)?, dir: dir.to_owned(), settings: (compression, format) })
     }
 }
 
 impl Subject for Icechest {
     fn name(&self) -> String {
-        self.1.clone()
+        format!("icechest, {:?} {}", self.settings.1, self.settings.0)
     }
     fn put(&mut self, number: usize, frame: &DataFrame) -> Result<()> {
-        Ok(self.0.insert(number, frame.clone())?)
+        Ok(self.chest.insert(number, frame.clone())?)
     }
     fn publish(&mut self) -> Result<()> {
-        Ok(self.0.flush()?)
+        Ok(self.chest.flush()?)
+    }
+    fn reopen(&mut self) -> Result<()> {
+        *self = Self::open(&self.dir, self.settings.0, self.settings.1)?;
+        Ok(())
     }
     fn read(&self, number: usize) -> Result<usize> {
-        Ok(looked_at(&*self.0.get::<DataFrame>(number)?))
+        Ok(looked_at(&*self.chest.get::<DataFrame>(number)?))
     }
     fn part(&self, number: usize) -> Result<usize> {
-        let frame: DataFrame = self.0.select(number).columns(["size", "price"]).get()?;
+        let frame: DataFrame = self.chest.select(number).columns(["size", "price"]).get()?;
         let wanted = frame.column("size")?.i32()?.gt(900);
         Ok(frame.filter(&wanted)?.height())
     }
@@ -154,7 +168,7 @@ struct Scanned(Icechest);
 
 impl Subject for Scanned {
     fn name(&self) -> String {
-        format!("{}, scan", self.0.1)
+        format!("{}, scan", self.0.name())
     }
     fn put(&mut self, number: usize, frame: &DataFrame) -> Result<()> {
         self.0.put(number, frame)
@@ -162,11 +176,14 @@ impl Subject for Scanned {
     fn publish(&mut self) -> Result<()> {
         self.0.publish()
     }
+    fn reopen(&mut self) -> Result<()> {
+        self.0.reopen()
+    }
     fn read(&self, number: usize) -> Result<usize> {
-        Ok(looked_at(&self.0.0.scan(number)?.collect()?))
+        Ok(looked_at(&self.0.chest.scan(number)?.collect()?))
     }
     fn part(&self, number: usize) -> Result<usize> {
-        Ok(filtered(self.0.0.scan(number)?)?)
+        Ok(filtered(self.0.chest.scan(number)?)?)
     }
 }
 
@@ -175,7 +192,7 @@ struct Batches(Icechest);
 
 impl Subject for Batches {
     fn name(&self) -> String {
-        format!("{}, record batches", self.0.1)
+        format!("{}, record batches", self.0.name())
     }
     fn put(&mut self, number: usize, frame: &DataFrame) -> Result<()> {
         self.0.put(number, frame)
@@ -183,12 +200,15 @@ impl Subject for Batches {
     fn publish(&mut self) -> Result<()> {
         self.0.publish()
     }
+    fn reopen(&mut self) -> Result<()> {
+        self.0.reopen()
+    }
     fn read(&self, number: usize) -> Result<usize> {
-        let batches = self.0.0.get::<Vec<RecordBatch>>(number)?;
+        let batches = self.0.chest.get::<Vec<RecordBatch>>(number)?;
         Ok(batches.iter().map(RecordBatch::num_rows).sum())
     }
     fn part(&self, number: usize) -> Result<usize> {
-        let batches: Vec<RecordBatch> = self.0.0.select(number).columns(["size", "price"]).get()?;
+        let batches: Vec<RecordBatch> = self.0.chest.select(number).columns(["size", "price"]).get()?;
         Ok(large(&batches))
     }
 }
@@ -283,11 +303,12 @@ fn main() -> Result<()> {
     if !std::env::args().any(|argument| argument == "--bench") {
         return Ok(());
     }
+    let words: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with("--")).collect();
     // One frame, again and again: making them takes longer than all the rest.
     let frame = frame(1)?;
     let expected = frame.column("size")?.i32()?.gt(900).sum().unwrap_or(0) as usize;
     let parent = tempfile::tempdir_in(std::env::var_os("ICECHEST_BENCH_DIR").unwrap_or_else(|| "/var/tmp".into()))?;
-    let mut results: Vec<(String, [Vec<f64>; 3], f64)> = Vec::new();
+    let mut results: Vec<(String, [Vec<f64>; 4], f64)> = Vec::new();
     for run in 0..RUNS {
         for subject in 0..9 {
             let dir = tempfile::tempdir_in(parent.path())?;
@@ -305,12 +326,17 @@ fn main() -> Result<()> {
                 7 => Box::new(arrow()?),
                 _ => Box::new(Batches(arrow()?)),
             };
+            if !words.is_empty() && !words.iter().any(|word| subject.name().contains(word)) {
+                continue;
+            }
             let insert = milliseconds(|| {
                 (0..FRAMES).try_for_each(|number| subject.put(number, &frame))?;
                 subject.publish()
             })?;
             rustix::fs::sync();
             let check = |found: usize, wanted: usize| if found == wanted { Ok(()) } else { Err("read wrong".into()) };
+            subject.reopen()?;
+            let first = milliseconds(|| (0..FRAMES).try_for_each(|number| check(subject.read(number)?, ROWS)))?;
             let whole = milliseconds(|| (0..FRAMES).try_for_each(|number| check(subject.read(number)?, ROWS)))?;
             let part = milliseconds(|| (0..FRAMES).try_for_each(|number| check(subject.part(number)?, expected)))?;
             let place = results.iter().position(|(name, ..)| *name == subject.name()).unwrap_or_else(|| {
@@ -318,15 +344,23 @@ fn main() -> Result<()> {
                 results.len() - 1
             });
             let (_, times, mib) = &mut results[place];
-            times.iter_mut().zip([insert, whole, part]).for_each(|(times, time)| times.push(time));
+            times.iter_mut().zip([insert, first, whole, part]).for_each(|(times, time)| times.push(time));
             *mib = disk(dir.path())? as f64 / 1048576.0;
         }
         eprintln!("run {} of {RUNS}", run + 1);
     }
-    println!("| 64 frames of 200k x 8, ms a frame | insert | read whole | two columns, filtered | MiB on disk |");
-    println!("| --- | ---: | ---: | ---: | ---: |");
-    for (name, [insert, whole, part], mib) in results {
-        println!("| {name} | {:.1} | {:.2} | {:.2} | {mib:.0} |", median(insert), median(whole), median(part));
+    println!(
+        "| 64 frames of 200k x 8, ms a frame | insert | read whole | again | two columns, filtered | MiB on disk |"
+    );
+    println!("| --- | ---: | ---: | ---: | ---: | ---: |");
+    for (name, [insert, first, whole, part], mib) in results {
+        println!(
+            "| {name} | {:.1} | {:.2} | {:.2} | {:.2} | {mib:.0} |",
+            median(insert),
+            median(first),
+            median(whole),
+            median(part)
+        );
     }
     Ok(())
 }

@@ -4,8 +4,12 @@ use std::collections::HashSet;
 #[cfg(feature = "ndarray")]
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
-#[cfg(any(feature = "arrow", feature = "polars"))]
+#[cfg(any(feature = "arrow", feature = "ndarray", feature = "polars"))]
 use std::ops::Range;
+#[cfg(feature = "polars")]
+use std::sync::OnceLock;
+#[cfg(feature = "polars")]
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::thread;
 
@@ -64,7 +68,29 @@ pub(crate) fn in_parallel<B: Split>(
     })
 }
 
-/// What can be cut into parts that are written by threads of their own.
+/// What `make` makes of each number below `count`, in order; on as many threads as pay for so many bytes.
+#[cfg(feature = "polars")]
+pub(crate) fn make_in_parallel<T: Send + Sync>(
+    count: usize,
+    bytes: usize,
+    make: &(dyn Fn(usize) -> T + Sync),
+) -> Vec<T> {
+    let (places, next): (Vec<OnceLock<T>>, _) = ((0..count).map(|_| OnceLock::new()).collect(), AtomicUsize::new(0));
+    let work = || {
+        loop {
+            let number = next.fetch_add(1, Ordering::Relaxed);
+            let Some(place) = places.get(number) else { break };
+            place.get_or_init(|| make(number));
+        }
+    };
+    thread::scope(|scope| {
+        (1..threads(bytes).min(count)).for_each(|_| _ = scope.spawn(work));
+        work();
+    });
+    places.into_iter().filter_map(OnceLock::into_inner).collect()
+}
+
+/// What can be cut into parts that threads of their own work on.
 pub(crate) trait Split: Send + Sized {
     fn len(&self) -> usize;
     fn take_front(&mut self, len: usize) -> Self;
@@ -78,6 +104,20 @@ impl Split for &mut [u8] {
     fn take_front(&mut self, len: usize) -> Self {
         let (front, back) = std::mem::take(self).split_at_mut(len);
         *self = back;
+        front
+    }
+}
+
+/// Places in a buffer that others look at.
+#[cfg(any(feature = "arrow", feature = "ndarray", feature = "polars"))]
+impl Split for Range<usize> {
+    fn len(&self) -> usize {
+        ExactSizeIterator::len(self)
+    }
+
+    fn take_front(&mut self, len: usize) -> Self {
+        let front = self.start..self.start + len;
+        self.start = front.end;
         front
     }
 }
@@ -264,23 +304,29 @@ impl Payload {
         Ok(Some(map))
     }
 
+    /// Verifies all blocks, with several threads if there are many.
     fn verify_mapped(&self, map: &[u8]) -> io::Result<()> {
+        in_parallel(0..self.len as usize, BLOCK, 0, &|_, part: Range<usize>| {
+            part.step_by(BLOCK).try_for_each(|start| self.verify_block(map, start))
+        })
+    }
+
+    /// Verifies the block that begins at this offset of the payload.
+    fn verify_block(&self, map: &[u8], start: usize) -> io::Result<()> {
         let Body::File { label_at, label_len, .. } = self.body else { return Ok(()) };
-        for (start, expected) in (0..self.len).step_by(BLOCK).zip(self.checksums.chunks(16)) {
-            let end = (start + BLOCK as u64).min(self.len);
-            let found = if end <= label_at {
-                checksum(&map[start as usize..end as usize])
-            } else if start >= label_at {
-                checksum(&map[(start + label_len) as usize..(end + label_len) as usize])
-            } else {
-                let (front, back) = (start as usize..label_at as usize, label_at + label_len..end + label_len);
-                checksum(&[&map[front], &map[back.start as usize..back.end as usize]].concat())
-            };
-            if found != *expected {
-                return Err(Error::damaged("the mapped bytes do not match their checksum").into());
-            }
+        let (label_at, label_len) = (label_at as usize, label_len as usize);
+        let end = (start + BLOCK).min(self.len as usize);
+        let found = if end <= label_at {
+            checksum(&map[start..end])
+        } else if start >= label_at {
+            checksum(&map[start + label_len..end + label_len])
+        } else {
+            checksum(&[&map[start..label_at], &map[label_at + label_len..end + label_len]].concat())
+        };
+        match found == self.checksums[start / BLOCK * 16..][..16] {
+            true => Ok(()),
+            false => Err(Error::damaged("the mapped bytes do not match their checksum").into()),
         }
-        Ok(())
     }
 }
 
@@ -567,6 +613,53 @@ impl Seek for Decoder {
                 Ok(target)
             }
             None => Err(io::Error::new(io::ErrorKind::InvalidInput, "seeking outside the value")),
+        }
+    }
+}
+
+#[cfg(all(test, feature = "polars"))]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    const LABEL: &[u8] = b"the label";
+
+    /// A payload of several blocks, stored with a label within the third.
+    fn stored() -> (Vec<u8>, Vec<u8>, usize) {
+        let payload: Vec<u8> = (0..5 * BLOCK + 1000).map(|i| (i * i >> 7) as u8).collect();
+        let label_at = 2 * BLOCK + 77;
+        let file = [&payload[..label_at], LABEL, &payload[label_at..]].concat();
+        (payload, file, label_at)
+    }
+
+    fn map(payload: &[u8], file: &[u8], label_at: usize) -> io::Result<Option<Mmap>> {
+        let mut stored = tempfile::tempfile()?;
+        stored.write_all(file)?;
+        let checksums = payload.chunks(BLOCK).flat_map(checksum).collect();
+        let (len, label_len) = (payload.len() as u64, LABEL.len() as u64);
+        Payload::file(Arc::new(stored), len, label_at as u64, label_len, checksums).unwrap().map(false, false)
+    }
+
+    #[test]
+    fn every_block_of_a_mapped_file_is_verified() {
+        let (payload, mut file, label_at) = stored();
+        assert_eq!(map(&payload, &file, label_at).unwrap().unwrap()[..], file);
+        let blocks =
+            (0..payload.len()).step_by(BLOCK).flat_map(|start| [start, (start + BLOCK).min(payload.len()) - 1]);
+        for place in blocks.chain([label_at - 1, label_at]) {
+            let place = if place < label_at { place } else { place + LABEL.len() };
+            file[place] ^= 1;
+            assert!(map(&payload, &file, label_at).is_err(), "a change at {place} is not noticed");
+            file[place] ^= 1;
+        }
+    }
+
+    #[test]
+    fn what_threads_make_is_in_order_and_complete() {
+        for count in [0, 1, 2, 1000] {
+            let made = make_in_parallel(count, usize::MAX, &|number| number * 3);
+            assert_eq!(made, (0..count).map(|number| number * 3).collect::<Vec<_>>());
         }
     }
 }
