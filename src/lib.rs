@@ -24,6 +24,9 @@
 //! - [`Key`]: what names a value; [`Digest`]: keys by the content of files and folders, [`Content`] of arrays and frames.
 //! - [`Chest::slice`], [`Chest::select`]: parts of values; [`Chest::view`]: arrays without a copy; [`Chest::scan`],
 //!   [`Chest::sink`]: queries over frames; [`Chest::append`]: rows that are added.
+//! - [`Chest::stage`] and [`#[stage]`](macro@stage): functions that run once for each distinct call; [`Stored`]: their
+//!   results, as arguments of each other.
+//! - [`Chest::insert_files`], [`Chest::restore`]: files and folders as values.
 //! - [`Value`] and [`Plain`]: what can be stored, and how to add types of your own.
 //! - [`Policy`] and [`Budget`]: what stays in memory, and how much; [`Chest::pin`], [`Chest::prefer_disk`]: exceptions.
 //! - [`Chest::prefetch`]: values that come into memory before they are needed.

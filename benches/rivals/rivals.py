@@ -47,8 +47,16 @@ TITLES = {
     "sciqlop-oob": "sciqlop, out-of-band",
     "sciqlop-msgspec": "sciqlop, msgspec",
     "sciqlop-index": "sciqlop, Index",
+    "icechest-stage": "icechest",
+    "joblib-stage": "joblib.Memory",
+    "joblib-mapped": "joblib.Memory, mapped",
+    "memoshelve": "memoshelve",
+    "klepto-stage": "klepto, lru + dir",
+    "diskcache-stage": "diskcache",
+    "sciqlop-stage": "sciqlop",
+    "cacheness": "cacheness",
 }
-RUST = {"icechest", "icechest-get", "icechest-view", "rust-files", "rust-sqlite"}
+RUST = {"icechest", "icechest-get", "icechest-view", "rust-files", "rust-sqlite", "icechest-stage"}
 FLOORS = {"rust-files", "rust-sqlite", "sqlite3"}
 OURS = ["icechest-get", "icechest-view"]
 
@@ -107,9 +115,25 @@ WORKS = {
         "phases": [("together", "together"), ("fill", "store"), ("reopen", "store")],
         "bars": ["together", "cold", "warm"],
     },
+    "stage": {
+        "title": "a stage: file of 64 MiB to array of 8 MiB",
+        "subjects": [
+            "icechest-stage", "joblib-stage", "joblib-mapped", "memoshelve", "klepto-stage", "diskcache-stage",
+            "sciqlop-stage", "cacheness",
+        ],
+        "measures": [
+            ("computed", "computed and stored", "ms", False),
+            ("file", "again", "ms", False),
+            ("fresh", "again by a fresh process", "ms", False),
+            ("small", "two numbers to one, again", "µs", False),
+            ("noticed", "notices that the file has changed", "1 or 0", True),
+        ],
+        "phases": [("fill", "store"), ("reopen", "store")],
+        "bars": ["file", "fresh", "small"],
+    },
 }
 # MiB that a process may need, page cache included.
-MEMORY = {"arrays-noise": 2048, "arrays-smooth": 2048, "array-100mb": 512, "small-values": 256}
+MEMORY = {"arrays-noise": 2048, "arrays-smooth": 2048, "array-100mb": 512, "small-values": 256, "stage": 512}
 # What a subject does not promise is not asked of it.
 WITHOUT = {("zict", "reopen")}
 
@@ -120,6 +144,9 @@ NOTES = """
 - *published together*: one transaction, or one `flush()` of icechest; *one by one*: a transaction or a `flush()` each.
 - zict does not publish: what is in its memory at the end is on no disk, and a fresh process is not promised anything.
 - icechest, klepto and zict keep what they are given, so they get a copy each time, made within the time.
+- *a stage* calls a function of a file and a parameter whose result is there, and adds it up. icechest and cacheness know the
+  file by its content, the others by its path, so they may give an old result. icechest hands out what it keeps, and nobody
+  can change it; memoshelve and klepto hand out what they keep, too, and whoever changes it changes later hits.
 - The peak RSS counts pages of mapped files, which the system may take back.
 """.strip()
 

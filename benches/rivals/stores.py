@@ -358,6 +358,11 @@ def report_peak():
 def main():
     subject, work, phase, directory, scale = sys.argv[1:]
     directory, scale = Path(directory), float(scale)
+    if work == "stage":
+        import stages
+
+        stages.stage(subject, phase, directory, scale, report)
+        return
     if work == "small-values":
         store = SMALL_STORES[subject](directory)
         small(store, phase, round(SMALL * scale))

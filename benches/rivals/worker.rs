@@ -2,6 +2,8 @@
 //!
 //! Prints a line of JSON for each measurement. `stores.py` does the same work with the same data for the rivals.
 
+mod stage;
+
 use std::error::Error;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -28,6 +30,7 @@ fn main() -> Result<()> {
     let (dir, scale) = (Path::new(dir), scale.parse::<f64>()?);
     match work.as_str() {
         "small-values" => small(&mut *open_small(subject, dir)?, phase, scaled(SMALL, scale)),
+        "stage" => stage::stage(phase, dir, scale),
         "array-100mb" => large(&*open_arrays(subject, dir, None)?, phase, scaled(LARGE, scale)),
         _ => {
             let data = Data::of(work)?;
