@@ -28,7 +28,10 @@ fn main() -> Result<()> {
     std::fs::write(&file, vec![7u8; 64 << 20])?;
     // Until its time tells all changes.
     std::thread::sleep(Duration::from_millis(100));
-    show("a file of 64 MiB as an argument, 8 MiB array in memory", repeat(1000, || from_file(&chest, &file).map(drop))?);
+    show(
+        "a file of 64 MiB as an argument, 8 MiB array in memory",
+        repeat(1000, || from_file(&chest, &file).map(drop))?,
+    );
     show("the same by a new handle, on disk, with a sum", disk(&dir.path().join("chest"), &file)?);
     Ok(())
 }

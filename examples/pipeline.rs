@@ -103,7 +103,8 @@ fn train(chest: &Chest, data: &Stored<Array2<f64>>, alpha: f64) -> Result<Stored
 
 impl Model {
     fn predict(&self, row: ndarray::ArrayView1<'_, f64>) -> f64 {
-        let scaled = row.iter().zip(&self.mean).zip(&self.deviation).map(|((x, mean), deviation)| (x - mean) / deviation);
+        let scaled =
+            row.iter().zip(&self.mean).zip(&self.deviation).map(|((x, mean), deviation)| (x - mean) / deviation);
         scaled.zip(&self.weights).map(|(x, weight)| x * weight).sum::<f64>() + self.intercept
     }
 }

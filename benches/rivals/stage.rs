@@ -27,7 +27,10 @@ fn small(chest: &Chest, a: u32, b: f64) -> icechest::Result<Arc<f64>> {
 pub(super) fn stage(phase: &str, dir: &Path, scale: f64) -> Result<()> {
     let input = dir.join("input.bin");
     if phase == "fill" {
-        std::fs::write(&input, (0..super::scaled(INPUT as f64, scale).max(8 * RESULT)).map(|i| i as u8).collect::<Vec<_>>())?;
+        std::fs::write(
+            &input,
+            (0..super::scaled(INPUT as f64, scale).max(8 * RESULT)).map(|i| i as u8).collect::<Vec<_>>(),
+        )?;
         std::thread::sleep(Duration::from_millis(200));
     }
     let began = Instant::now();

@@ -18,7 +18,7 @@ use super::{CATALOG, Disk, LOCKS, TMP, VALUES, label};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{self, Body, Decoder, Encoder, Format, Payload, ReadAt, TemporaryFile};
 use crate::key::Key;
-use crate::value::{Kind, Stored};
+use crate::value::{AnyValue, Kind};
 
 /// Replaced values may wait for a sync in so many bytes before one is made for them.
 const WAITING: u64 = 64 << 20;
@@ -90,7 +90,7 @@ pub(crate) enum Old {
 
 impl Disk {
     /// Writes a value under a temporary name, or to memory when it is small.
-    pub(crate) fn draft(&self, key: &Key, value: &dyn Stored) -> Result<Draft> {
+    pub(crate) fn draft(&self, key: &Key, value: &dyn AnyValue) -> Result<Draft> {
         match self.write_draft(key, value) {
             Err(error) if error.kind() == ErrorKind::Full && self.frees_by_sync() => self.write_draft(key, value),
             done => done,
@@ -102,7 +102,7 @@ impl Disk {
         self.catalog.waiting().is_ok_and(|waiting| waiting > 0) && self.sync().is_ok()
     }
 
-    fn write_draft(&self, key: &Key, value: &dyn Stored) -> Result<Draft> {
+    fn write_draft(&self, key: &Key, value: &dyn AnyValue) -> Result<Draft> {
         let (mut encoder, place) = self.begin(key)?;
         let format = value.encode(&mut encoder).map_err(|error| place.name(error))?;
         let about = About { kind: value.kind(), stored_name: value.stored_name(), bytes: value.size(), format };
@@ -118,7 +118,7 @@ impl Disk {
         old: &Row,
         mut parts: Vec<Part>,
         start: u64,
-        value: &dyn Stored,
+        value: &dyn AnyValue,
         rows: u64,
     ) -> Result<Option<Draft>> {
         let (encoder, place) = self.begin(&old.key)?;

@@ -12,7 +12,7 @@ use super::Edition;
 use crate::key::{Key, Map};
 use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::sync::{Mutex, MutexGuard};
-use crate::value::Stored;
+use crate::value::AnyValue;
 
 const SHARDS: usize = 64;
 
@@ -25,7 +25,7 @@ const MOST_NOTED: usize = if cfg!(feature = "model") { 2 } else { 128 };
 /// A value held in memory.
 #[derive(Clone)]
 pub(crate) struct Resident {
-    pub(crate) value: Arc<dyn Stored>,
+    pub(crate) value: Arc<dyn AnyValue>,
     /// The version in the directory; none for a dirty value.
     pub(crate) version: Option<i64>,
     /// The catalog's generation when the version was last found to be the newest.

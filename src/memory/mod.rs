@@ -33,7 +33,7 @@ use self::records::Records;
 pub(crate) use self::watch::Reading;
 use self::watch::Watch;
 use crate::key::{Key, Map};
-use crate::value::Stored;
+use crate::value::AnyValue;
 
 /// What is known of a resident, besides what readers need.
 struct Record {
@@ -61,7 +61,7 @@ impl Record {
 
 /// A value that is not resident but that a user still holds: it takes memory, and is not loaded a second time.
 struct Held {
-    value: Weak<dyn Stored>,
+    value: Weak<dyn AnyValue>,
     size: u64,
     version: i64,
 }
@@ -98,7 +98,7 @@ pub(crate) struct Residents {
     hits: Vec<Edition>,
     held: Map<Key, Held>,
     /// Values that are resident no more. Whoever has locked this drops them when it is unlocked.
-    pub(crate) gone: Vec<Arc<dyn Stored>>,
+    pub(crate) gone: Vec<Arc<dyn AnyValue>>,
     /// Bytes of residents, of values still held, and promised to values on their way in.
     used: u64,
     peak: u64,
@@ -288,7 +288,7 @@ impl Residents {
     }
 
     /// Makes a value resident, in place of an older one under the same key. Gives its edition.
-    pub(crate) fn insert(&mut self, key: Key, value: Arc<dyn Stored>, size: u64, version: Option<i64>) -> Edition {
+    pub(crate) fn insert(&mut self, key: Key, value: Arc<dyn AnyValue>, size: u64, version: Option<i64>) -> Edition {
         self.enter(key, value, size, version, None)
     }
 
@@ -296,7 +296,7 @@ impl Residents {
     pub(crate) fn insert_loaded(
         &mut self,
         key: Key,
-        value: Arc<dyn Stored>,
+        value: Arc<dyn AnyValue>,
         size: u64,
         version: i64,
         seconds: f64,
@@ -307,7 +307,7 @@ impl Residents {
     fn enter(
         &mut self,
         key: Key,
-        value: Arc<dyn Stored>,
+        value: Arc<dyn AnyValue>,
         size: u64,
         version: Option<i64>,
         took: Option<f64>,
@@ -410,7 +410,7 @@ impl Residents {
     }
 
     /// Remembers a value that is not resident but that somebody holds.
-    pub(crate) fn hold(&mut self, key: Key, value: &Arc<dyn Stored>, size: u64, version: i64) {
+    pub(crate) fn hold(&mut self, key: Key, value: &Arc<dyn AnyValue>, size: u64, version: i64) {
         self.release(&key);
         self.held.insert(key, Held { value: Arc::downgrade(value), size, version });
         self.take(size);
@@ -418,7 +418,7 @@ impl Residents {
     }
 
     /// The value that somebody still holds, with its version.
-    pub(crate) fn held(&self, key: &Key) -> Option<(Arc<dyn Stored>, i64)> {
+    pub(crate) fn held(&self, key: &Key) -> Option<(Arc<dyn AnyValue>, i64)> {
         let held = self.held.get(key)?;
         held.value.upgrade().map(|value| (value, held.version))
     }

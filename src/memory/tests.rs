@@ -162,7 +162,7 @@ fn a_published_value_becomes_clean_unless_it_was_replaced() {
 fn held_values_count_until_they_are_released() {
     let mut residents = residents(Lru);
     let key = Key::from("big");
-    let value: Arc<dyn Stored> = Arc::new(vec![0u8; 9]);
+    let value: Arc<dyn AnyValue> = Arc::new(vec![0u8; 9]);
     residents.hold(key.clone(), &value, 5000, 3);
     assert_eq!(residents.used(), 5000);
     assert!(residents.held(&key).is_some());

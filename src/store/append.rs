@@ -8,7 +8,7 @@ use crate::disk::{About, Draft, Old, Part, Row};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{Decoder, Encoder, Format};
 use crate::key::Key;
-use crate::value::{Kind, Partial, Selection, Stored};
+use crate::value::{AnyValue, Kind, Partial, Selection};
 
 /// Other processes may change the value at the same time; then it is tried again.
 const ATTEMPTS: usize = 100;
@@ -20,7 +20,8 @@ const LARGEST_MERGED: u64 = 64 << 20;
 impl Store {
     /// Adds rows to a value; if there is none, they are one.
     pub(crate) fn append<V: Partial>(&self, key: &Key, rows: Arc<V>) -> Result<()> {
-        if let Err(error) = key.check().and_then(|()| Stored::check(&*rows)).and_then(|()| rows.height().map(|_| ())) {
+        if let Err(error) = key.check().and_then(|()| AnyValue::check(&*rows)).and_then(|()| rows.height().map(|_| ()))
+        {
             return Err(error.with_key(key));
         }
         let lock = self.lock_to_change(key)?;
@@ -62,9 +63,9 @@ impl Store {
     /// Writes rows as a part, together with small parts before. None if they cannot be one.
     fn draft_rows<V: Partial>(&self, row: &Row, before: u64, rows: &Arc<V>, count: u64) -> Result<Option<Draft>> {
         let mut parts = row.parts()?;
-        let merged = parts.split_off(first_to_merge(&parts, Stored::size(&**rows)));
+        let merged = parts.split_off(first_to_merge(&parts, AnyValue::size(&**rows)));
         let start = merged.iter().fold(before, |start, part| start.saturating_sub(part.rows));
-        let draft = |rows: &dyn Stored| {
+        let draft = |rows: &dyn AnyValue| {
             let write = || self.disk.draft_rows(row, parts, start, rows, before - start + count);
             self.guard(&row.key, write)
         };
@@ -84,7 +85,7 @@ impl Store {
         work: impl FnOnce(&V) -> Result<T>,
     ) -> Result<T> {
         // What is read and a copy of the rows, and both once more when they are joined.
-        let (_room, _made) = self.make_room(bytes.saturating_add(Stored::size(&**rows)).saturating_mul(2));
+        let (_room, _made) = self.make_room(bytes.saturating_add(AnyValue::size(&**rows)).saturating_mul(2));
         let stored = self.read_rows::<V>(row, start, None)?;
         work(&V::join(vec![stored, rows.part(&Selection::default())?])?)
     }

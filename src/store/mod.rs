@@ -42,7 +42,7 @@ use crate::stage::Stages;
 use crate::sync::atomic::AtomicBool;
 use crate::sync::thread::{self, ThreadId};
 use crate::sync::{Condvar, Instant, Mutex};
-use crate::value::{Kind, Stored, Value};
+use crate::value::{AnyValue, Kind, Value};
 
 pub(crate) struct Store {
     /// Dropped before the disk: what it knows is written then.
@@ -99,7 +99,7 @@ pub(crate) struct Counts {
 
 /// A value that was found in memory.
 struct Found {
-    value: Arc<dyn Stored>,
+    value: Arc<dyn AnyValue>,
     version: Option<i64>,
     checked: Option<u64>,
     /// None for a value that is only held by a user.
@@ -183,7 +183,7 @@ impl Store {
 
     /// Takes a value in. It is in the chest afterwards even if this returns an error, unless it cannot be stored at all;
     /// then the error gives it back.
-    pub(crate) fn insert(&self, key: Key, value: Arc<dyn Stored>) -> Result<()> {
+    pub(crate) fn insert(&self, key: Key, value: Arc<dyn AnyValue>) -> Result<()> {
         if let Err(error) = key.check().and_then(|()| value.check()) {
             return Err(error.with_key(&key).with_value(value.into_any()));
         }
@@ -210,7 +210,7 @@ impl Store {
     }
 
     /// As [`insert`](Self::insert), for a caller that has the key's lock already.
-    fn insert_locked(&self, lock: &KeyLock<'_>, value: Arc<dyn Stored>) -> Result<()> {
+    fn insert_locked(&self, lock: &KeyLock<'_>, value: Arc<dyn AnyValue>) -> Result<()> {
         if let Err(error) = lock.key().check().and_then(|()| value.check()) {
             return Err(error.with_key(lock.key()).with_value(value.into_any()));
         }
@@ -225,7 +225,7 @@ impl Store {
         made
     }
 
-    fn place_dirty(&self, state: &mut State, key: Key, value: Arc<dyn Stored>, size: u64) {
+    fn place_dirty(&self, state: &mut State, key: Key, value: Arc<dyn AnyValue>, size: u64) {
         state.residents.release(&key);
         let edition = state.residents.insert(key, value, size, None);
         if self.writes_behind {
@@ -250,7 +250,7 @@ impl Store {
     }
 
     /// Publishes a value at once. If that fails it stays in memory, over the budget, unless a limit refuses it.
-    fn insert_through(&self, lock: &KeyLock<'_>, value: Arc<dyn Stored>, size: u64) -> Result<()> {
+    fn insert_through(&self, lock: &KeyLock<'_>, value: Arc<dyn AnyValue>, size: u64) -> Result<()> {
         let key = lock.key();
         let before = self.state().residents.edition(key);
         let published = self.write(key, &*value).and_then(|draft| self.publish_drafts(vec![draft]));
@@ -435,14 +435,14 @@ impl Store {
         let value = Arc::new(opened.read(|input| V::decode(input))?);
         let took = (Instant::now() - began).as_secs_f64();
         self.disk.note_use(version);
-        let size = Stored::size(&*value);
+        let size = AnyValue::size(&*value);
         Ok(Loaded { key, value, size, version, generation, took })
     }
 
     /// Makes a value resident that was read, or remembers it as held.
     fn settle<V: Value>(&self, loaded: Loaded<V>, rooms: [Room<'_>; 2], has_room: bool) -> Arc<V> {
         let Loaded { key, value, size, version, generation, took } = loaded;
-        let erased: Arc<dyn Stored> = value.clone();
+        let erased: Arc<dyn AnyValue> = value.clone();
         let mut state = self.state();
         rooms.into_iter().for_each(|room| room.end(&mut state));
         state.counts.loads += 1;
@@ -489,7 +489,7 @@ impl Store {
             if !state.residents.is_dirty(key) && Arc::strong_count(&value) <= 2 {
                 state.residents.remove(key);
             }
-            let size = Stored::size(&*value);
+            let size = AnyValue::size(&*value);
             self.promise(&mut state, size)
         };
         let result = change(Arc::make_mut(&mut value));

@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::key::Key;
 use crate::sync::atomic::Ordering;
 use crate::sync::{Instant, thread};
-use crate::value::Stored;
+use crate::value::AnyValue;
 
 /// Values that are published in one transaction: the more, the faster where they are small. Their files are open
 /// until then, and the bytes of small ones are in memory.
@@ -190,7 +190,7 @@ impl Store {
     }
 
     /// Writes a value; a panic in a user's encoder is an error like any other, so that no other value suffers.
-    pub(super) fn write(&self, key: &Key, value: &dyn Stored) -> Result<Draft> {
+    pub(super) fn write(&self, key: &Key, value: &dyn AnyValue) -> Result<Draft> {
         self.guard(key, || self.disk.draft(key, value))
     }
 

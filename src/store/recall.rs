@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::Store;
 use crate::error::Result;
 use crate::key::Key;
-use crate::value::{Stored, Value};
+use crate::value::{AnyValue, Value};
 
 /// A value that was found, and where.
 pub(crate) struct Recalled<V> {
@@ -38,14 +38,14 @@ impl Store {
     ///
     /// # Errors
     /// Those of writing; then the value is not there, and the older one is.
-    pub(crate) fn insert_published(&self, key: &Key, value: &dyn Stored) -> Result<()> {
+    pub(crate) fn insert_published(&self, key: &Key, value: &dyn AnyValue) -> Result<()> {
         key.check()?;
         let draft = self.write(key, value)?;
         self.publish_written(key, draft)
     }
 
     /// Takes the result of a call in. Other processes see it when this returns, if `publish` says so.
-    pub(crate) fn keep(&self, key: &Key, value: Arc<dyn Stored>, publish: bool) -> Result<()> {
+    pub(crate) fn keep(&self, key: &Key, value: Arc<dyn AnyValue>, publish: bool) -> Result<()> {
         self.insert(key.clone(), value)?;
         if publish {
             let lock = self.lock_key(key)?;

@@ -201,7 +201,7 @@ impl IntoValue for &[u8] {
 }
 
 /// A [`Value`] of any type, as the tiers hold it.
-pub(crate) trait Stored: Any + Send + Sync {
+pub(crate) trait AnyValue: Any + Send + Sync {
     fn kind(&self) -> Kind;
     fn stored_name(&self) -> String;
     fn size(&self) -> u64;
@@ -218,7 +218,7 @@ pub(crate) trait Stored: Any + Send + Sync {
     }
 }
 
-impl<V: Value> Stored for V {
+impl<V: Value> AnyValue for V {
     fn kind(&self) -> Kind {
         V::KIND
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value as Json};
 
-use super::{Kind, Stored, Value};
+use super::{AnyValue, Kind, Value};
 use crate::error::Result;
 use crate::format::{Encoder, Format};
 
@@ -15,7 +15,7 @@ pub(crate) struct Recorded<V> {
     pub(crate) facts: Map<String, Json>,
 }
 
-impl<V: Value> Stored for Recorded<V> {
+impl<V: Value> AnyValue for Recorded<V> {
     fn kind(&self) -> Kind {
         V::KIND
     }
