@@ -117,3 +117,43 @@ fn python_notices_damage() {
     let message = damaged.downcast_ref::<String>().unwrap();
     assert!(message.contains("damaged"), "{message}");
 }
+
+#[test]
+fn the_pipeline_computes_only_what_depends_on_a_change() {
+    const STAGES: [&str; 6] = ["load", "clean", "features", "matrix", "train", "evaluate"];
+    let dir = tempfile::tempdir().unwrap();
+    let input = dir.path().join("flights.csv");
+    let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("data/flights.csv");
+    std::fs::copy(&data, &input).unwrap();
+    // The stages that were computed.
+    let computed = |options: &[&str]| -> Vec<String> {
+        let chest = dir.path().join("chest");
+        let paths = ["--input", input.to_str().unwrap(), "--dir", chest.to_str().unwrap()];
+        let out = run(&example("pipeline"), &[&paths, options].concat());
+        let lines: Vec<serde_json::Value> = out.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+        assert!(lines.iter().map(|line| line["stage"].as_str().unwrap()).eq(STAGES), "{out}");
+        assert!(
+            lines.iter().all(|line| line["bytes"].as_u64() > Some(0) && line["seconds"].as_f64() > Some(0.0)),
+            "{out}"
+        );
+        let off: f64 =
+            out.split("predictions are ").nth(1).and_then(|rest| rest.split(' ').next()?.parse().ok()).unwrap();
+        assert!((5.0..30.0).contains(&off), "{out}");
+        let is_computed = |line: &&serde_json::Value| line["status"] == "computed";
+        lines.iter().filter(is_computed).map(|line| line["stage"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(computed(&[]), STAGES);
+    assert_eq!(computed(&[]), [""; 0]);
+    assert_eq!(computed(&["--alpha", "50"]), ["train", "evaluate"]);
+    assert_eq!(computed(&["--hours", "6"]), ["features", "matrix", "train", "evaluate"]);
+    assert_eq!(computed(&[]), [""; 0]);
+    // Another flight; then the same data in another file.
+    let mut text = std::fs::read_to_string(&input).unwrap();
+    let last = text.lines().last().unwrap().to_owned();
+    text.push_str(&last);
+    text.push('\n');
+    std::fs::write(&input, &text).unwrap();
+    assert_eq!(computed(&[]), STAGES);
+    std::fs::copy(&data, &input).unwrap();
+    assert_eq!(computed(&[]), [""; 0]);
+}
