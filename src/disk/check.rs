@@ -209,7 +209,7 @@ impl<'a> Check<'a> {
 }
 
 impl Disk {
-    /// Moves a value that cannot be read to the quarantine, all its files.
+    /// Moves a value whose bytes do not match their checksums to the quarantine, all its files.
     pub(crate) fn set_aside(&self, key: &Key) -> Result<()> {
         let row = match self.catalog().find(key) {
             Ok(row) => row,
@@ -220,6 +220,12 @@ impl Disk {
             }
         };
         let Some(row) = row else { return Ok(()) };
+        match self.verify(&row, |_| {}) {
+            // It was replaced meanwhile.
+            Ok(()) => return Ok(()),
+            Err(error) if !error.is_of_the_file() => return Err(error),
+            Err(_) => {}
+        }
         if let Some(bytes) = &row.inline {
             self.quarantine_bytes(row.version, bytes)?;
         }
