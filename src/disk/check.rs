@@ -250,7 +250,7 @@ fn catalog_rows(disk: &Disk, report: &mut Report, damaged: &mut Vec<Row>) -> Res
 }
 
 /// Whether the files say of themselves what the catalog says of them.
-fn check_labels(disk: &Disk, row: &Row) -> Result<()> {
+pub(super) fn check_labels(disk: &Disk, row: &Row) -> Result<()> {
     let (own, parts) = row.clone().split()?;
     check_label(disk, &own, None)?;
     parts.iter().try_for_each(|part| check_label(disk, part, row.file.as_deref()))
