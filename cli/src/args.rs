@@ -105,8 +105,8 @@ pub(crate) enum Command {
     ///
     /// The files that it makes, what it prints and its exit code are kept in the chest; when the same is asked for again they
     /// are restored, and the command does not run. Of processes that ask for the same at the same time one runs it. A command
-    /// that fails is run again the next time. What it prints is held in memory until it ends. The environment, the time and
-    /// files that are not named play no part: name what the command depends on.
+    /// that fails is run again the next time. What it prints is held in memory until it ends. The environment, the time,
+    /// standard input and files that are not named play no part: name what the command depends on.
     #[command(after_help = "Example: icechest run cache --in data.csv --out model.bin -- python train.py data.csv 5")]
     Run {
         /// The directory of the chest; it is made if it does not exist.

@@ -51,6 +51,9 @@ impl Request {
     /// Runs the command, or restores what it made.
     fn outcome(&self, chest: &Chest, force: bool) -> Result<(Run<Outcome>, Key)> {
         let params: BTreeMap<&str, &str> = self.params.iter().map(|(name, value)| (&**name, &**value)).collect();
+        if params.len() < self.params.len() {
+            return Err(Failure::usage("a parameter is given twice"));
+        }
         let contents: Vec<PathContent> = self.inputs.iter().map(PathContent::from).collect();
         let stage = chest.stage(STAGE).force(force);
         let call =
@@ -61,8 +64,13 @@ impl Request {
             if outcome.0 != 0 && !self.keep_failures {
                 return Err(Failure::Command(outcome.0));
             }
-            for path in self.outputs.iter().filter(|path| outcome.0 == 0 || Path::new(path).exists()) {
-                chest.insert_files(place(&key, path), path)?;
+            for path in &self.outputs {
+                if outcome.0 == 0 || Path::new(path).exists() {
+                    chest.insert_files(place(&key, path), path)?;
+                } else {
+                    // Of an earlier run, which had another outcome.
+                    chest.remove(place(&key, path))?;
+                }
             }
             Ok(outcome)
         })?;

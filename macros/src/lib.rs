@@ -26,7 +26,7 @@ pub fn derive_plain(input: TokenStream) -> TokenStream {
 /// | option | meaning |
 /// | --- | --- |
 /// | `chest = EXPRESSION` | the chest that keeps the results; it may use arguments, such as `self.chest` |
-/// | `name = "…"` | the stage's name, by default the function's; its module counts besides |
+/// | `name = "…"` | the stage's name, by default the function's; besides count its module, its type and trait, and what generic parameters stand for |
 /// | `version = 2` | another one makes new entries |
 /// | `path(a, b)` | these arguments are paths of files or folders that stand for their content |
 /// | `ignore(a, self)` | these play no part in the key |

@@ -8,7 +8,7 @@ use quote::{format_ident, quote, quote_spanned};
 use syn::parse::{Parse, ParseStream};
 use syn::punctuated::Punctuated;
 use syn::spanned::Spanned;
-use syn::{Expr, FnArg, Ident, ItemFn, Pat, ReturnType, Token, Type, parenthesized};
+use syn::{Expr, FnArg, Ident, ItemFn, Pat, ReturnType, Signature, Token, Type, parenthesized};
 
 /// What stands in the attribute's parentheses.
 #[derive(Default)]
@@ -106,6 +106,9 @@ pub(crate) fn expand(options: TokenStream, function: TokenStream) -> syn::Result
             "expected `#[stage(chest = …)]`: the chest that keeps the results",
         ));
     };
+    if let Some(keyword) = &signature.constness {
+        return Err(syn::Error::new(keyword.span(), "a constant function cannot use a chest, so it is no stage"));
+    }
     let bindings = bindings(&options, &function)?;
     let name = match &options.name {
         Some(name) => quote!(#name),
@@ -133,16 +136,32 @@ pub(crate) fn expand(options: TokenStream, function: TokenStream) -> syn::Result
         };
         quote!(#run(__call, move || #output #body))
     };
-    let module = quote!(::std::module_path!());
+    let place = place(&function.sig);
     *function.block = syn::parse_quote! {{
         #[allow(unused_imports)]
         use ::icechest::__private::{AsContent as _, AsSerde as _};
-        let __stage = ::icechest::Chest::stage(&#chest, #name).module(#module) #source #(#settings)*;
+        #place
+        let __stage = ::icechest::Chest::stage(&#chest, #name).module(__place) #source #(#settings)*;
         let __call = __stage.call();
         #(#bindings)*
         #body
     }};
     Ok(quote!(#function))
+}
+
+/// Tells functions of one name apart: by the path of an item inside, which has the module, the type and the trait, and by
+/// what generic parameters stand for.
+fn place(signature: &Signature) -> TokenStream {
+    let types = signature.generics.type_params().map(|parameter| &parameter.ident);
+    let constants = signature.generics.const_params().map(|parameter| &parameter.ident);
+    let receiver = signature.receiver().map(|_| quote!(::std::any::type_name::<Self>(),));
+    quote! {
+        fn __inside() {}
+        let __place = ::icechest::__private::place(
+            ::std::any::type_name_of_val(&__inside),
+            &[#receiver #(::std::any::type_name::<#types>(),)* #(&::std::format!("{:?}", #constants),)*],
+        );
+    }
 }
 
 /// Which of the functions of the crate runs the body.
@@ -194,7 +213,7 @@ fn bindings(options: &Options, function: &ItemFn) -> syn::Result<Vec<TokenStream
     }
     if let Some(key) = &options.key {
         bindings
-            .push(quote_spanned!(key.span()=> let __call = ::icechest::__private::Probe(&#key).bind(__call, "key");));
+            .push(quote_spanned!(key.span()=> let __call = ::icechest::__private::Probe(&(#key)).bind(__call, "key");));
     }
     Ok(bindings)
 }

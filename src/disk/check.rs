@@ -209,8 +209,9 @@ impl<'a> Check<'a> {
 }
 
 impl Disk {
-    /// Moves a value whose bytes do not match their checksums to the quarantine, all its files.
-    pub(crate) fn set_aside(&self, key: &Key) -> Result<()> {
+    /// Moves a value to the quarantine, all its files: this version, which makes no sense, or one whose bytes do not match
+    /// their checksums.
+    pub(crate) fn set_aside(&self, key: &Key, version: Option<i64>) -> Result<()> {
         let row = match self.catalog().find(key) {
             Ok(row) => row,
             Err(error) => {
@@ -220,11 +221,13 @@ impl Disk {
             }
         };
         let Some(row) = row else { return Ok(()) };
-        match self.verify(&row, |_| {}) {
-            // It was replaced meanwhile.
-            Ok(()) => return Ok(()),
-            Err(error) if !error.is_of_the_file() => return Err(error),
-            Err(_) => {}
+        if version != Some(row.version) {
+            match self.verify(&row, |_| {}) {
+                // It was replaced meanwhile.
+                Ok(()) => return Ok(()),
+                Err(error) if !error.is_of_the_file() => return Err(error),
+                Err(_) => {}
+            }
         }
         if let Some(bytes) = &row.inline {
             self.quarantine_bytes(row.version, bytes)?;
@@ -280,7 +283,7 @@ fn catalog_rows(disk: &Disk, report: &mut Report, damaged: &mut Vec<Row>) -> Res
 }
 
 /// Whether the files say of themselves what the catalog says of them.
-fn check_labels(disk: &Disk, row: &Row) -> Result<()> {
+pub(super) fn check_labels(disk: &Disk, row: &Row) -> Result<()> {
     let (own, parts) = row.clone().split()?;
     check_label(disk, &own, None)?;
     parts.iter().try_for_each(|part| check_label(disk, part, row.file.as_deref()))

@@ -52,6 +52,8 @@ const VALUES: &str = "values";
 const TMP: &str = "tmp";
 const LOCKS: &str = "locks";
 const QUARANTINE: &str = "quarantine";
+/// The folder of the leases on calls of stages.
+pub(crate) const LEASES: &str = "leases";
 
 /// The folders that every chest has.
 const FOLDERS: [&str; 3] = [VALUES, TMP, LOCKS];
@@ -389,7 +391,7 @@ fn refuse_links(root: &Path) -> Result<()> {
 /// Makes a chest; several processes may do so at once. The manifest comes last: with it the chest is complete.
 fn create(root: &Path, durable: bool, private: bool, storage: &dyn Storage) -> Result<Catalog> {
     let io = |path: &Path, error| Error::io("cannot make the chest", error).with_path(path);
-    let ours = [VALUES, TMP, LOCKS, QUARANTINE, temporary::LOCK];
+    let ours = [VALUES, TMP, LOCKS, QUARANTINE, LEASES, temporary::LOCK];
     for entry in fs::read_dir(root).map_err(|error| io(root, error))? {
         let name = entry.map_err(|error| io(root, error))?.file_name();
         let name = name.to_string_lossy();

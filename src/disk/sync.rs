@@ -11,6 +11,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{MutexGuard, PoisonError};
 
 use super::catalog::{OwnCommit, Row, Transaction};
+use super::check::check_labels;
 use super::parts::{Part, Place};
 use super::session::{self, Dead};
 use super::storage::{retry, write_all_at};
@@ -311,6 +312,10 @@ impl Disk {
         }
         for row in catalog.unsynced_rows()? {
             match self.verify(&row, |_| {}) {
+                // The value alone is whole: the next sync writes it again, with its label.
+                Ok(()) if row.file.is_some() && check_labels(self, &row).is_err() => {
+                    catalog.mark_doubtful(&[row.version], &[])?;
+                }
                 Ok(()) => {}
                 Err(error) if error.is_of_the_file() => {
                     let kept = catalog.withdraw(&row)?;

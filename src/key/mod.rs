@@ -8,7 +8,7 @@
 mod content;
 mod digest;
 mod file_name;
-mod outline;
+pub(crate) mod outline;
 pub(crate) mod path;
 mod read;
 mod round;
@@ -27,6 +27,7 @@ use twox_hash::XxHash3_64;
 
 pub use self::content::Content;
 pub use self::digest::Digest;
+pub(crate) use self::outline::Outline;
 pub use self::path::{FolderOptions, paths_matching};
 pub use self::round::Round;
 pub use self::signature::{Keymap, Signature};

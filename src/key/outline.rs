@@ -10,20 +10,20 @@ use super::stream::Stream;
 const SEED: u64 = u64::from_le_bytes(*b"icechest");
 
 /// The kind of content, its shape, and the digests of its bytes, in a list that can be read in one way only.
-pub(super) struct Outline(Vec<u8>);
+pub(crate) struct Outline(Vec<u8>);
 
 impl Outline {
-    pub(super) fn new(kind: &str) -> Self {
+    pub(crate) fn new(kind: &str) -> Self {
         let mut outline = Self(Vec::new());
         outline.text(kind);
         outline
     }
 
-    pub(super) fn number(&mut self, number: u64) {
+    pub(crate) fn number(&mut self, number: u64) {
         self.0.extend(number.to_le_bytes());
     }
 
-    pub(super) fn text(&mut self, text: &str) {
+    pub(crate) fn text(&mut self, text: &str) {
         self.bytes(text.as_bytes());
     }
 
@@ -41,7 +41,7 @@ impl Outline {
         self.digest(stream.finish());
     }
 
-    pub(super) fn finish(self) -> Digest {
+    pub(crate) fn finish(self) -> Digest {
         Digest(XxHash3_128::oneshot_with_seed(SEED, &self.0).to_be_bytes())
     }
 }

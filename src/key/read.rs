@@ -24,6 +24,8 @@ pub(super) enum Part {
     List(Vec<Part>),
     Map(Vec<(Part, Part)>),
     Variant(String, Option<Box<Part>>),
+    /// A value in an `Option` that looks like the absence of one.
+    Some(Box<Part>),
 }
 
 pub(super) fn parse(text: &str) -> ReadResult<Part> {
@@ -81,6 +83,10 @@ fn tagged(tag: &str, content: Json, depth: usize) -> ReadResult<Part> {
             });
             Part::Map(entries.collect::<ReadResult<_>>()?)
         }
+        ("$some", content) => match self::part(content, depth + 1)? {
+            part @ (Part::Null | Part::Some(_)) => Part::Some(Box::new(part)),
+            _ => return Err(unknown()),
+        },
         ("$variant", Json::Array(items)) => {
             let mut items = parts(items, depth)?.into_iter();
             match (items.next(), items.next(), items.next()) {
@@ -135,6 +141,11 @@ impl Part {
             Self::Map(entries) => {
                 write::map(out, entries.iter().map(|(k, v)| (k.canonical(), v.canonical())).collect())
             }
+            Self::Some(content) => {
+                out.push_str("{\"$some\":");
+                content.write(out);
+                out.push('}');
+            }
             Self::Variant(name, content) => {
                 out.push_str("{\"$variant\":[");
                 write::text(out, name);
@@ -160,6 +171,7 @@ impl<'de> Deserializer<'de> for Part {
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> ReadResult<V::Value> {
         match self {
             Self::Null => visitor.visit_unit(),
+            Self::Some(content) => visitor.visit_some(*content),
             Self::Bool(flag) => visitor.visit_bool(flag),
             Self::Int(digits) => integer(&digits, visitor),
             Self::Float(number) => visitor.visit_f64(number),
@@ -182,6 +194,7 @@ impl<'de> Deserializer<'de> for Part {
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> ReadResult<V::Value> {
         match self {
             Self::Null => visitor.visit_none(),
+            Self::Some(content) => visitor.visit_some(*content),
             _ => visitor.visit_some(self),
         }
     }

@@ -37,8 +37,9 @@ impl Round {
     fn apply(self, number: f64) -> f64 {
         let steps = number / self.step;
         // Beyond that a float has no fraction that could be rounded away.
-        let is_countable = self.step > 0.0 && steps.abs() < (1u64 << 53) as f64;
-        if is_countable { steps.round() * self.step } else { number }
+        let is_countable = self.step > 0.0 && self.step.is_finite() && steps.abs() < (1u64 << 53) as f64;
+        let rounded = steps.round() * self.step;
+        if is_countable && rounded.is_finite() { rounded } else { number }
     }
 }
 
@@ -93,6 +94,7 @@ mod tests {
         assert!(!same(Round::to(0.1).deep(), 1, 2));
         assert!(!same(Round::to(0.0), 1.0, 1.0000001));
         assert!(!same(Round::to(-1.0), 1.0, 1.1));
+        assert!(!same(Round::to(f64::INFINITY), 1.0, 2.0));
         assert!(same(Round::to(1.0), f64::NAN, f64::NAN));
         assert!(!same(Round::to(1e-300), 1.0, 2.0));
         assert!(!same(Round::to(1.0), f64::INFINITY, f64::MAX));

@@ -57,7 +57,9 @@ impl Reading {
     /// # Errors
     /// `Invalid` when it cannot be serialised, or nests too deeply.
     pub(crate) fn read<T: Serialize + ?Sized>(self, value: &T) -> Result<Argument> {
-        self.argument(Key::of(value)?, std::any::type_name::<T>())
+        // A reference is the same argument.
+        let type_name = std::any::type_name::<T>();
+        self.argument(Key::of(value)?, type_name.trim_start_matches('&'))
     }
 
     /// As [`read`](Self::read), of what was serialised before.

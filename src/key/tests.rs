@@ -23,6 +23,9 @@ fn round_trip<T: Serialize + DeserializeOwned + PartialEq + fmt::Debug>(value: T
 fn serde_values_come_back() {
     round_trip(());
     round_trip(Some(3));
+    round_trip(Some(None::<u8>));
+    round_trip([None, Some(None), Some(Some(None)), Some(Some(Some(1u8)))]);
+    assert_eq!(Key::of(&Some(Some(()))).unwrap().canonical(), r#"{"$some":{"$some":null}}"#);
     round_trip(None::<i32>);
     round_trip((1u8, -1i64, "x".to_owned(), 'c', true));
     round_trip(i128::MIN);

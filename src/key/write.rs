@@ -9,6 +9,8 @@ use crate::error::{Error, Result};
 
 /// Deeper keys are refused: the reader's recursion is bounded too.
 pub(super) const MAX_DEPTH: usize = 64;
+/// Begins a value in an `Option` that would be taken for the absence of one.
+const SOME: &str = "{\"$some\":";
 /// What a [`Digest`](super::Digest) calls itself to be told from its text.
 pub(super) const DIGEST: &str = "$icechest::Digest";
 /// Tags add levels of their own. `serde_json` reads 127 in all, of which two are left for the tag of an innermost value.
@@ -232,7 +234,16 @@ impl<'a> ser::Serializer for Writer<'a> {
     }
 
     fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> WriteResult {
-        value.serialize(self)
+        let start = self.out.len();
+        let Writer { out, depth } = self;
+        value.serialize(Writer { out: &mut *out, depth })?;
+        // `Some(None)` and `Some(())` are not `None`.
+        if &out[start..] == "null" || out[start..].starts_with(SOME) {
+            Writer { out: &mut *out, depth }.deeper(1)?;
+            out.insert_str(start, SOME);
+            out.push('}');
+        }
+        Ok(())
     }
 
     fn serialize_unit(self) -> WriteResult {

@@ -8,11 +8,12 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::inputs::{self, PathContent};
+use super::inputs::{self, Input, PathContent};
+use super::record::Record;
 use super::run::{self, Run, Status};
 use super::settings::{CallEvent, Stage, WhenUnkeyable};
 use super::stored::Stored;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::key::signature::Argument;
 use crate::key::{Content, FolderOptions, Key, Signature};
 use crate::value::{Files, IntoValue, Scratch, Value};
@@ -31,6 +32,8 @@ pub struct Call {
     pub(super) stage: Stage,
     arguments: BTreeMap<String, Argument>,
     problem: Option<Error>,
+    /// The files and folders in the arguments.
+    inputs: Vec<Input>,
     /// Whether the result never waits in memory to be written.
     pub(super) writes_through: bool,
 }
@@ -38,12 +41,15 @@ pub struct Call {
 impl Call {
     pub(super) fn new(stage: Stage) -> Self {
         let problem = stage.settings.problem.clone().map(Error::invalid);
-        Self { stage, arguments: BTreeMap::new(), problem, writes_through: false }
+        Self { stage, arguments: BTreeMap::new(), problem, inputs: Vec::new(), writes_through: false }
     }
 
     /// Adds an argument: any serde type, a [`Digest`](crate::Digest), a [`FileContent`](crate::FileContent) or a
     /// [`Stored`] result of another stage, or something that holds them. For arrays and frames see
     /// [`content`](Self::content).
+    ///
+    /// Maps count in any order. Sets are lists for serde: a `HashSet`, whose order is another in each process, makes
+    /// another key each time; give it as a `BTreeSet`.
     ///
     /// ```
     /// # let chest = icechest::Chest::temporary()?;
@@ -52,7 +58,11 @@ impl Call {
     /// # Ok::<(), icechest::Error>(())
     /// ```
     pub fn arg<T: Serialize>(self, name: impl Into<String>, value: T) -> Self {
-        self.bind(name.into(), |stage| inputs::reading(&stage.chest, || stage.settings.reading.read(&value)))
+        self.bind(name.into(), |stage, inputs| {
+            let (argument, found) = inputs::reading(&stage.chest, || stage.settings.reading.read(&value))?;
+            inputs.extend(found);
+            Ok(argument)
+        })
     }
 
     /// Adds a file or a folder that stands for its content. The path itself plays no part: the same content elsewhere is the
@@ -77,8 +87,9 @@ impl Call {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn folder(self, name: impl Into<String>, path: impl AsRef<Path>, options: &FolderOptions) -> Self {
-        self.bind(name.into(), |stage| {
+        self.bind(name.into(), |stage, inputs| {
             let digest = stage.chest.store()?.digests.of_path(path.as_ref(), options)?;
+            inputs.push(Input { path: path.as_ref().to_owned(), options: options.clone(), digest });
             stage.settings.reading.read(&digest)
         })
     }
@@ -112,15 +123,15 @@ impl Call {
     /// # Ok::<(), icechest::Error>(())
     /// ```
     pub fn content<C: Content + ?Sized>(self, name: impl Into<String>, content: &C) -> Self {
-        self.bind(name.into(), |stage| stage.settings.reading.read(&content.digest()))
+        self.bind(name.into(), |stage, _| stage.settings.reading.read(&content.digest()))
     }
 
     /// Binds an argument unless it is ignored; then it is not even read.
-    fn bind(mut self, name: String, read: impl FnOnce(&Stage) -> Result<Argument>) -> Self {
+    fn bind(mut self, name: String, read: impl FnOnce(&Stage, &mut Vec<Input>) -> Result<Argument>) -> Self {
         if self.problem.is_some() || self.stage.settings.ignored.contains(&name) {
             return self;
         }
-        match read(&self.stage) {
+        match read(&self.stage, &mut self.inputs) {
             Ok(argument) => {
                 if self.arguments.contains_key(&name) {
                     self.problem = Some(Error::invalid(format!("the argument {name} is given twice")));
@@ -133,10 +144,30 @@ impl Call {
     }
 
     /// With these arguments as they were stored.
-    pub(super) fn with_arguments(mut self, arguments: BTreeMap<String, Key>) -> Self {
-        let bound = arguments.into_iter().map(|(name, value)| (name, Argument { value, type_name: None }));
-        self.arguments.extend(bound);
-        self
+    pub(super) fn with_arguments(mut self, arguments: BTreeMap<String, Key>) -> Result<Self> {
+        let settings = &self.stage.settings;
+        for (name, value) in arguments {
+            if !settings.ignored.contains(&name) {
+                self.arguments.insert(name, settings.reading.argument(value, "")?);
+            }
+        }
+        Ok(self)
+    }
+
+    /// Whether the files and folders are as they were when the arguments were bound: otherwise the result may be that of other
+    /// content.
+    ///
+    /// # Errors
+    /// `Busy` names the one that has changed.
+    pub(super) fn check_inputs(&self) -> Result<()> {
+        let digests = &self.stage.chest.store()?.digests;
+        for Input { path, options, digest } in &self.inputs {
+            if digests.of_path(path, options)? != *digest {
+                let message = "the input has changed since the call began, so its result is not stored";
+                return Err(Error::new(ErrorKind::Busy, message).with_path(path));
+            }
+        }
+        Ok(())
     }
 
     /// What the call is known by, with a result of type `V`.
@@ -299,7 +330,7 @@ impl Call {
         let mut run = run::now(&self, || compute().map(IntoValue::into_value))?;
         match run.not_stored.take() {
             Some(error) => Err(error.into()),
-            None => Ok(Stored::of_run(&self.stage.chest, run)),
+            None => Ok(Stored::of_run(&self.stage.chest, None, run)),
         }
     }
 
@@ -335,7 +366,7 @@ impl Call {
                 let message = "files need to be stored, and the stage is disabled or the call has no key";
                 Err(Error::unsupported(message).into())
             }
-            None => Ok(Stored::of_run(&self.stage.chest, run)),
+            None => Ok(Stored::of_run(&self.stage.chest, None, run)),
         }
     }
 
@@ -361,12 +392,9 @@ impl Call {
     /// # Errors
     /// What is wrong with the arguments, and those of [`Chest::insert`](crate::Chest::insert).
     pub fn put<I: IntoValue>(&self, value: I) -> Result<()> {
-        self.keep(value.into_value(), Duration::ZERO)
-    }
-
-    pub(super) fn keep<V: Value>(&self, value: Arc<V>, took: Duration) -> Result<()> {
-        let key = self.key::<V>()?;
-        run::keep(self, &key, value, took)
+        let signature = self.signature::<I::Value>()?;
+        let record = Record::new(&signature, Duration::ZERO, self.stage.settings.tag.clone(), true);
+        run::keep(self, &self.key::<I::Value>()?, value.into_value(), record)
     }
 
     /// Removes the stored result. Tells whether there was one.

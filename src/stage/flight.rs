@@ -10,7 +10,12 @@ use super::context::{Id, Need};
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::{Key, Map};
 
-type Shared = Arc<dyn Any + Send + Sync>;
+/// A result, and why it could not be stored if it could not.
+#[derive(Clone)]
+pub(super) struct Shared {
+    pub(super) value: Arc<dyn Any + Send + Sync>,
+    pub(super) not_stored: Option<Arc<Error>>,
+}
 
 /// The calls that are being computed.
 #[derive(Default)]

@@ -9,35 +9,50 @@ use crate::chest::Chest;
 use crate::error::{Error, Result};
 use crate::key::{Digest, FolderOptions};
 
-thread_local! {
-    /// The chest that remembers digests, and the error of the argument that is read.
-    static READING: RefCell<(Option<Chest>, Option<Error>)> = const { RefCell::new((None, None)) };
+/// A file or a folder that was read for an argument.
+pub(super) struct Input {
+    pub(super) path: PathBuf,
+    pub(super) options: FolderOptions,
+    pub(super) digest: Digest,
 }
 
-/// Runs `read`, in which digests of files come from what `chest` remembers. Gives the error that kept a file from being
-/// read, in place of the serialiser's, which has only its text.
-pub(super) fn reading<T>(chest: &Chest, read: impl FnOnce() -> Result<T>) -> Result<T> {
-    struct Before(Option<Chest>);
+/// What happens while an argument is read.
+#[derive(Default)]
+struct Reading {
+    /// Remembers digests.
+    chest: Option<Chest>,
+    inputs: Vec<Input>,
+    error: Option<Error>,
+}
+
+thread_local! {
+    static READING: RefCell<Reading> = RefCell::default();
+}
+
+/// Runs `read`, in which digests of files come from what `chest` remembers. Gives the files, or the error that kept one from
+/// being read in place of the serialiser's, which has only its text.
+pub(super) fn reading<T>(chest: &Chest, read: impl FnOnce() -> Result<T>) -> Result<(T, Vec<Input>)> {
+    /// Also after a panic.
+    struct Before(Reading);
     impl Drop for Before {
         fn drop(&mut self) {
-            READING.with_borrow_mut(|reading| reading.0 = self.0.take());
+            READING.replace(std::mem::take(&mut self.0));
         }
     }
-    let before = READING.with_borrow_mut(|reading| {
-        reading.1 = None;
-        Before(reading.0.replace(chest.clone()))
-    });
+    let now = Reading { chest: Some(chest.clone()), ..Reading::default() };
+    let _before = Before(READING.replace(now));
     let done = read();
-    drop(before);
-    done.map_err(|error| READING.with_borrow_mut(|reading| reading.1.take()).unwrap_or(error))
+    let Reading { inputs, error, .. } = READING.take();
+    done.map(|value| (value, inputs)).map_err(|generic| error.unwrap_or(generic))
 }
 
 /// The digest of a file or a folder; from what the chest remembers where an argument is read.
 fn digest_of(path: &Path) -> Result<Digest> {
-    match READING.with_borrow(|reading| reading.0.clone()) {
-        Some(chest) => chest.store()?.digests.of_path(path, &FolderOptions::new()),
-        None => Digest::of_path(path),
-    }
+    let Some(chest) = READING.with_borrow(|reading| reading.chest.clone()) else { return Digest::of_path(path) };
+    let options = FolderOptions::new();
+    let digest = chest.store()?.digests.of_path(path, &options)?;
+    READING.with_borrow_mut(|reading| reading.inputs.push(Input { path: path.to_owned(), options, digest }));
+    Ok(digest)
 }
 
 fn serialize<S: Serializer>(
@@ -49,7 +64,7 @@ fn serialize<S: Serializer>(
         Ok(digest) => digest.serialize(serializer),
         Err(error) => {
             let text = error.to_string();
-            READING.with_borrow_mut(|reading| reading.1 = Some(error));
+            READING.with_borrow_mut(|reading| reading.error = Some(error));
             Err(serde::ser::Error::custom(text))
         }
     }

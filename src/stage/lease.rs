@@ -6,15 +6,14 @@
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::context::Id;
+use crate::disk::LEASES;
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::{Digest, Key};
-
-/// The folder of leases in a chest.
-const LEASES: &str = "leases";
 
 /// No lease file is longer.
 const MOST: u64 = 64 << 10;
@@ -30,40 +29,48 @@ struct Held {
     id: Id,
     path: PathBuf,
     file: Arc<File>,
+    /// The leases that the call waits for.
+    waits: Arc<Mutex<Vec<PathBuf>>>,
 }
 
 /// The leases that this process has.
 static HELD: Mutex<Vec<Held>> = Mutex::new(Vec::new());
 
-fn held() -> MutexGuard<'static, Vec<Held>> {
-    HELD.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Held {
-    /// Tells all who look what the call waits for.
-    fn write(&self, waits_for: Option<&Path>) -> io::Result<()> {
-        let name = waits_for.and_then(Path::file_name).unwrap_or_default();
+    /// Changes what the call waits for, and tells all who look.
+    fn change(&self, change: impl FnOnce(&mut Vec<PathBuf>)) -> io::Result<()> {
+        let mut waits = lock(&self.waits);
+        change(&mut waits);
+        let mut text = format!("{}\n", std::process::id());
+        for name in waits.iter().filter_map(|path| path.file_name()) {
+            text.push_str(&format!("{}\n", name.display()));
+        }
         let mut file = &*self.file;
         file.set_len(0)?;
         file.rewind()?;
-        write!(file, "{}\n{}\n", std::process::id(), name.display())
+        file.write_all(text.as_bytes())
     }
+}
 
-    /// The lease that the call which has this one waits for.
-    fn waits_for(path: &Path) -> Option<PathBuf> {
-        let mut text = String::new();
-        File::open(path).ok()?.take(MOST).read_to_string(&mut text).ok()?;
-        let name = text.lines().nth(1).filter(|name| !name.is_empty())?;
-        // It was written by anybody: it leads nowhere else.
-        let name = Path::new(name).file_name()?;
-        Some(path.with_file_name(name))
+/// The leases that a call waits for whose lease is this one.
+fn waits_of(path: &Path) -> Vec<PathBuf> {
+    let mut text = String::new();
+    let file = open_safely(OpenOptions::new().read(true), path);
+    if file.and_then(|file| file.take(MOST).read_to_string(&mut text)).is_err() {
+        return Vec::new();
     }
+    // It was written by anybody: it leads nowhere else.
+    text.lines().skip(1).filter_map(|name| Some(path.with_file_name(Path::new(name).file_name()?))).collect()
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
         let Self(lease) = self;
-        held().retain(|other| !Arc::ptr_eq(&other.file, &lease.file));
+        lock(&HELD).retain(|other| !Arc::ptr_eq(&other.file, &lease.file));
         // Before the lock is gone: whoever takes it then finds that it is that of a file without a name.
         #[cfg(unix)]
         let _ = fs::remove_file(&lease.path);
@@ -77,8 +84,10 @@ pub(super) struct Request {
     private: bool,
     id: Id,
     attempts: usize,
-    /// The leases of calls that need this one, once they say so.
+    /// The leases of calls that need this one, and say so.
     told: Vec<Held>,
+    /// Whether nobody waits for it any more.
+    is_over: Arc<AtomicBool>,
 }
 
 impl Request {
@@ -86,7 +95,12 @@ impl Request {
     pub(super) fn new(root: &Path, key: &Key, private: bool, id: Id) -> Self {
         let name = Digest::of_bytes(key.canonical().as_bytes()).to_string();
         let path = root.join(LEASES).join(name);
-        Self { path, key: key.clone(), private, id, attempts: 0, told: Vec::new() }
+        Self { path, key: key.clone(), private, id, attempts: 0, told: Vec::new(), is_over: Arc::default() }
+    }
+
+    /// Ends the waiting of another thread when it is dropped.
+    pub(super) fn end(&self) -> End {
+        End(self.is_over.clone())
     }
 
     /// Waits for the lease.
@@ -94,6 +108,9 @@ impl Request {
         loop {
             match self.attempt()? {
                 Ok(lease) => return Ok(lease),
+                Err(_) if self.is_over.load(Ordering::Relaxed) => {
+                    return Err(Error::new(ErrorKind::Busy, "nobody waits any more").with_key(&self.key));
+                }
                 Err(pause) => std::thread::sleep(pause),
             }
         }
@@ -106,10 +123,11 @@ impl Request {
     pub(super) fn attempt(&mut self) -> Result<Result<Lease, Duration>> {
         let io = |error| Error::io("cannot take the lease of a call", error).with_path(&self.path).with_key(&self.key);
         if let Some(file) = self.lock().map_err(io)? {
-            let lease = Held { id: self.id, path: self.path.clone(), file: Arc::new(file) };
+            let (id, path) = (self.id, self.path.clone());
+            let lease = Held { id, path, file: Arc::new(file), waits: Arc::default() };
             // What it says helps others to notice circles; it is a lease without that too.
-            let _ = lease.write(None);
-            held().push(lease.clone());
+            let _ = lease.change(|_| {});
+            lock(&HELD).push(lease.clone());
             return Ok(Ok(Lease(lease)));
         }
         let pause = PAUSES[self.attempts.min(PAUSES.len() - 1)];
@@ -127,10 +145,10 @@ impl Request {
         #[cfg(unix)]
         std::os::unix::fs::OpenOptionsExt::mode(&mut options, if self.private { 0o600 } else { 0o666 });
         loop {
-            let file = match options.open(&self.path) {
+            let file = match open_safely(&mut options, &self.path) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
                     self.path.parent().map_or(Ok(()), fs::create_dir_all)?;
-                    options.open(&self.path)?
+                    open_safely(&mut options, &self.path)?
                 }
                 file => file?,
             };
@@ -145,34 +163,66 @@ impl Request {
     }
 
     fn refuse_circle(&mut self) -> Result<()> {
-        if self.told.is_empty() {
-            self.told = held().iter().filter(|lease| lease.id.needs(self.id)).cloned().collect();
-            for lease in &self.told {
-                let _ = lease.write(Some(&self.path));
+        // Calls come to need this one while it waits.
+        let held: Vec<Held> = lock(&HELD).iter().filter(|lease| lease.id.needs(self.id)).cloned().collect();
+        for lease in held {
+            if !self.told.iter().any(|told| Arc::ptr_eq(&told.file, &lease.file)) {
+                let _ = lease.change(|waits| waits.push(self.path.clone()));
+                self.told.push(lease);
             }
         }
-        let mut seen = vec![self.path.clone()];
-        loop {
-            let last = &seen[seen.len() - 1];
-            if self.told.iter().any(|lease| lease.path == *last) {
+        let (mut seen, mut open) = (vec![self.path.clone()], vec![self.path.clone()]);
+        while let Some(path) = open.pop() {
+            if self.told.iter().any(|lease| lease.path == path) {
                 let message =
                     "the call needs its own result: calls of two processes, or of two handles, wait for each other";
                 return Err(Error::new(ErrorKind::Busy, message).with_key(&self.key));
             }
-            match Held::waits_for(last) {
-                Some(next) if !seen.contains(&next) => seen.push(next),
-                _ => return Ok(()),
+            for next in waits_of(&path) {
+                if !seen.contains(&next) {
+                    seen.push(next.clone());
+                    open.push(next);
+                }
             }
         }
+        Ok(())
+    }
+}
+
+/// See [`Request::end`].
+pub(super) struct End(Arc<AtomicBool>);
+
+impl Drop for End {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
     }
 }
 
 impl Drop for Request {
     fn drop(&mut self) {
         for lease in &self.told {
-            let _ = lease.write(None);
+            let _ = lease.change(|waits| {
+                if let Some(index) = waits.iter().position(|path| *path == self.path) {
+                    waits.swap_remove(index);
+                }
+            });
         }
     }
+}
+
+/// Opens a plain file in a plain folder: links that somebody put there lead nowhere, and nobody waits for a pipe.
+fn open_safely(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
+    let folder = path.parent().map_or(Ok(None), |folder| fs::symlink_metadata(folder).map(Some))?;
+    if folder.is_some_and(|meta| !meta.is_dir()) {
+        return Err(io::Error::new(io::ErrorKind::NotADirectory, "the place of the leases is no folder"));
+    }
+    #[cfg(unix)]
+    {
+        let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
+        std::os::unix::fs::OpenOptionsExt::custom_flags(options, flags.bits().cast_signed());
+    }
+    let file = options.open(path)?;
+    if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::new(io::ErrorKind::InvalidInput, "not a file")) }
 }
 
 #[cfg(unix)]

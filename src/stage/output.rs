@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use super::run::Run;
+use super::call::Call;
+use super::run::{self, Run};
 use super::stored::Stored;
-use crate::chest::Chest;
+use crate::error::Error;
 use crate::value::Value;
 
 /// What a function with [`#[stage]`](macro@crate::stage) may return, alone or in a `Result`: a value that can be cloned, an
@@ -19,7 +20,13 @@ pub trait Output: Sized {
 
     /// What the caller gets.
     #[doc(hidden)]
-    fn from_run(chest: &Chest, run: Run<Self::Value>) -> Self;
+    fn from_run(call: &Call, run: Run<Self::Value>) -> Self;
+
+    /// What the caller gets of a stored result that need not be read.
+    #[doc(hidden)]
+    fn from_stored(_: &Call) -> Result<Option<Self>, Error> {
+        Ok(None)
+    }
 }
 
 impl<V: Value + Clone> Output for V {
@@ -29,7 +36,7 @@ impl<V: Value + Clone> Output for V {
         Ok(Arc::new(self))
     }
 
-    fn from_run(_: &Chest, run: Run<V>) -> Self {
+    fn from_run(_: &Call, run: Run<V>) -> Self {
         Arc::unwrap_or_clone(run.value)
     }
 }
@@ -41,7 +48,7 @@ impl<V: Value> Output for Arc<V> {
         Ok(self)
     }
 
-    fn from_run(_: &Chest, run: Run<V>) -> Self {
+    fn from_run(_: &Call, run: Run<V>) -> Self {
         run.value
     }
 }
@@ -53,7 +60,11 @@ impl<V: Value> Output for Stored<V> {
         self.get().map_err(|_| self)
     }
 
-    fn from_run(chest: &Chest, run: Run<V>) -> Self {
-        Self::of_run(chest, run)
+    fn from_run(call: &Call, run: Run<V>) -> Self {
+        Self::of_run(call.stage.chest(), call.key::<V>().ok(), run)
+    }
+
+    fn from_stored(call: &Call) -> Result<Option<Self>, Error> {
+        run::stored(call)
     }
 }

@@ -30,6 +30,26 @@ impl Probe<'_, &str> {
     }
 }
 
+impl Probe<'_, String> {
+    pub fn bind(self, call: Call, name: &str) -> Call {
+        call.arg(name, self.0)
+    }
+}
+
+impl Probe<'_, &String> {
+    pub fn bind(self, call: Call, name: &str) -> Call {
+        call.arg(name, self.0)
+    }
+}
+
+/// Where a function is: its module, and its type or trait if it has one; and what its parameters stand for. `inside` is the
+/// name of an item in the function.
+pub fn place(inside: &str, generics: &[&str]) -> String {
+    let function = inside.rsplit_once("::").map_or(inside, |(function, _)| function);
+    let place = function.rsplit_once("::").map_or("", |(place, _)| place);
+    if generics.is_empty() { place.to_owned() } else { format!("{place}<{}>", generics.join(", ")) }
+}
+
 pub trait AsContent {
     fn bind(self, call: Call, name: &str) -> Call;
 }
@@ -83,9 +103,12 @@ fn take<F>(body: &mut Option<F>) -> F {
 
 /// A function that returns no `Result`: what is wrong with the cache is no reason not to run it.
 pub fn run<R: Output>(call: Call, body: impl FnOnce() -> R) -> R {
+    if let Ok(Some(stored)) = R::from_stored(&call) {
+        return stored;
+    }
     let mut body = Some(body);
     match run::now(&call, || value::<R, Infallible>(Ok(take(&mut body)()))) {
-        Ok(run) => R::from_run(call.stage.chest(), run),
+        Ok(run) => R::from_run(&call, run),
         Err(Stop::Handle(handle)) => handle,
         Err(Stop::Failed(never)) => match never {},
         Err(Stop::Cache(error)) => {
@@ -97,10 +120,13 @@ pub fn run<R: Output>(call: Call, body: impl FnOnce() -> R) -> R {
 
 /// As [`run`], of an async function.
 pub async fn run_async<R: Output>(call: Call, body: impl Future<Output = R>) -> R {
+    if let Ok(Some(stored)) = R::from_stored(&call) {
+        return stored;
+    }
     let mut body = Some(body);
     let done = run::later(&call, async { value::<R, Infallible>(Ok(take(&mut body).await)) }).await;
     match done {
-        Ok(run) => R::from_run(call.stage.chest(), run),
+        Ok(run) => R::from_run(&call, run),
         Err(Stop::Handle(handle)) => handle,
         Err(Stop::Failed(never)) => match never {},
         Err(Stop::Cache(error)) => {
@@ -112,6 +138,9 @@ pub async fn run_async<R: Output>(call: Call, body: impl Future<Output = R>) -> 
 
 /// A function that returns a `Result`: its errors are not stored, and what is wrong with the cache is one of them.
 pub fn try_run<R: Output, E: From<Error>>(call: Call, body: impl FnOnce() -> Result<R, E>) -> Result<R, E> {
+    if let Some(stored) = R::from_stored(&call)? {
+        return Ok(stored);
+    }
     let done = run::now(&call, || value(body()));
     finish(&call, done)
 }
@@ -121,13 +150,16 @@ pub async fn try_run_async<R: Output, E: From<Error>>(
     call: Call,
     body: impl Future<Output = Result<R, E>>,
 ) -> Result<R, E> {
+    if let Some(stored) = R::from_stored(&call)? {
+        return Ok(stored);
+    }
     let done = run::later(&call, async { value(body.await) }).await;
     finish(&call, done)
 }
 
 fn finish<R: Output, E: From<Error>>(call: &Call, done: Result<run::Run<R::Value>, Stop<R, E>>) -> Result<R, E> {
     match done {
-        Ok(run) => Ok(R::from_run(call.stage.chest(), run)),
+        Ok(run) => Ok(R::from_run(call, run)),
         Err(Stop::Handle(handle)) => Ok(handle),
         Err(Stop::Failed(error)) => Err(error),
         Err(Stop::Cache(error)) => Err(error.into()),

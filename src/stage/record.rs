@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json};
 
+use super::settings::Settings;
 use crate::chest::Chest;
 use crate::error::Result;
 use crate::info::Info;
@@ -30,9 +31,10 @@ pub struct CallInfo {
     pub module: String,
     /// Its version.
     pub version: String,
-    /// The arguments by name, [readable](Key::to), after rounding and without those that are ignored. Empty if their texts
-    /// take more than 64 KiB.
+    /// The arguments by name, [readable](Key::to), after rounding and without those that are ignored.
     pub arguments: BTreeMap<String, Key>,
+    /// Whether the arguments are not known: their texts take more than 64 KiB, or nobody has called for the value.
+    pub is_cut: bool,
     /// How long computing the result took.
     pub took: Duration,
     /// The stage's tag at that time.
@@ -65,27 +67,59 @@ pub(crate) struct Record {
     module: String,
     #[serde(default, skip_serializing_if = "String::is_empty")]
     version: String,
-    /// The canonical texts of the arguments.
-    arguments: BTreeMap<String, String>,
+    /// The canonical texts of the arguments; none if they took too much room.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    arguments: Option<BTreeMap<String, String>>,
     /// Seconds.
     took: f64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     tag: Option<String>,
     /// Nanoseconds since 1970.
     at: u64,
+    /// Tells a result from the one before it where that was not good enough.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    edition: Option<u64>,
 }
 
 impl Record {
-    pub(super) fn new(signature: &Signature, took: Duration, tag: Option<String>) -> Self {
+    /// Of a call that was computed now; `again` where a result was there that was not good enough.
+    pub(super) fn new(signature: &Signature, took: Duration, tag: Option<String>, again: bool) -> Self {
         let text = |(name, key): (&str, &Key)| (name.to_owned(), key.canonical().to_owned());
-        let mut arguments: BTreeMap<String, String> = signature.arguments().map(text).collect();
-        if arguments.iter().map(|(name, text)| name.len() + text.len()).sum::<usize>() > MOST {
-            arguments.clear();
-        }
+        let arguments: BTreeMap<String, String> = signature.arguments().map(text).collect();
+        let len = arguments.iter().map(|(name, text)| name.len() + text.len()).sum::<usize>();
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let at = u64::try_from(since.as_nanos()).unwrap_or(u64::MAX);
-        let Signature { name, module, version, .. } = signature.clone();
-        Self { stage: name, module, version, arguments, took: took.as_secs_f64(), tag, at }
+        Self {
+            stage: signature.name.clone(),
+            module: signature.module.clone(),
+            version: signature.version.clone(),
+            arguments: (len <= MOST).then_some(arguments),
+            took: took.as_secs_f64(),
+            tag,
+            at,
+            edition: again.then_some(at),
+        }
+    }
+
+    /// Of a value that nobody called for.
+    pub(super) fn of_stage(settings: &Settings) -> Self {
+        Self {
+            stage: settings.name.clone(),
+            module: settings.module.clone(),
+            version: settings.version.clone(),
+            arguments: None,
+            took: 0.0,
+            tag: None,
+            at: 0,
+            edition: None,
+        }
+    }
+
+    /// Of a call whose result is known under other arguments now.
+    pub(super) fn moved(signature: &Signature, call: &CallInfo) -> Self {
+        let since = call.computed.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let at = u64::try_from(since.as_nanos()).unwrap_or(u64::MAX);
+        Self { at, ..Self::new(signature, call.took, call.tag.clone(), false) }
     }
 
     /// Of what is told of a value, if it is the result of a call.
@@ -110,7 +144,11 @@ impl Record {
         Duration::try_from_secs_f64(self.took).unwrap_or_default()
     }
 
-    pub(super) fn computed(&self) -> SystemTime {
+    pub(super) fn edition(&self) -> Option<u64> {
+        self.edition
+    }
+
+    fn computed(&self) -> SystemTime {
         UNIX_EPOCH.checked_add(Duration::from_nanos(self.at)).unwrap_or(UNIX_EPOCH)
     }
 
@@ -121,12 +159,14 @@ impl Record {
 
     pub(super) fn info(&self, key: &Key, type_name: String, bytes: u64, stored_bytes: u64) -> CallInfo {
         let argument = |(name, text): (&String, &String)| Some((name.clone(), Key::from_canonical(text).ok()?));
+        let arguments = self.arguments.as_ref().and_then(|all| all.iter().map(argument).collect::<Option<_>>());
         CallInfo {
+            is_cut: arguments.is_none(),
+            arguments: arguments.unwrap_or_default(),
             key: key.clone(),
             stage: self.stage.clone(),
             module: self.module.clone(),
             version: self.version.clone(),
-            arguments: self.arguments.iter().filter_map(argument).collect(),
             took: self.took(),
             tag: self.tag.clone(),
             computed: self.computed(),

@@ -1,22 +1,20 @@
 //! Finding the result of a call, or computing it, once at a time.
 
-use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::call::Call;
-use super::flight::Role;
+use super::flight::{Lead, Role, Shared};
 use super::lease::{Lease, Request};
 use super::record::Record;
 use super::settings::CallEvent;
 use super::stored::{Origin, Stored};
 use super::wait;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::info::Info;
 use crate::key::Key;
-use crate::memory::Hint;
-use crate::store::Store;
+use crate::store::{Recalled, Store};
 use crate::value::{Recorded, Value};
 
 /// Where the result of a call came from.
@@ -78,6 +76,17 @@ impl<V: Value> Run<V> {
     fn since(self, began: Instant) -> Self {
         Self { took: began.elapsed(), ..self }
     }
+
+    fn is_not_stored(mut self, error: Error) -> Self {
+        self.key = None;
+        self.not_stored = Some(error);
+        self
+    }
+
+    fn shared(&self) -> Shared {
+        let not_stored = self.not_stored.as_ref().map(|error| Arc::new(error.again()));
+        Shared { value: self.value.clone(), not_stored }
+    }
 }
 
 /// The result of a call; `compute` runs in this thread.
@@ -92,26 +101,31 @@ pub(super) fn now<V: Value, E: From<Error>>(
     };
     let store = call.stage.chest.store()?;
     loop {
-        if let Some(run) = find::<V>(call, &key)? {
+        if let Some(run) = find(call, &key)? {
             return Ok(run.since(began));
         }
         match store.stages.flights.enter(&key)? {
+            // Whoever computes may wait for the key that this thread works on.
+            Role::Join(_) if store.works_on_a_key() => {
+                return Ok(computed(call, &key, compute, |compute| compute())?.since(began));
+            }
             Role::Join(join) => {
-                if let Some(run) = join.wait().and_then(|value| joined(call, &key, value)) {
+                if let Some(run) = join.wait().and_then(|result| joined(call, &key, result)) {
                     return Ok(run.since(began));
                 }
             }
             Role::Lead(lead) => {
-                let _lease = request(store, &key, &lead).map(Request::wait).transpose()?;
-                if let Some(run) = find::<V>(call, &key)? {
-                    lead.finish(run.value.clone());
+                let _lease = match request(store, &key, &lead) {
+                    Some(mut request) if store.works_on_a_key() => usable(request.attempt())?.and_then(Result::ok),
+                    Some(request) => usable(request.wait())?,
+                    None => None,
+                };
+                if let Some(run) = find(call, &key)? {
+                    lead.finish(run.shared());
                     return Ok(run.since(began));
                 }
-                call.stage.tell(&CallEvent::Miss { key: &key });
-                let computing = Instant::now();
-                let value = lead.id().within(compute)?;
-                let run = computed(call, &key, value, computing.elapsed());
-                lead.finish(run.value.clone());
+                let run = computed(call, &key, compute, |compute| lead.id().within(compute))?;
+                lead.finish(run.shared());
                 return Ok(run.since(began));
             }
         }
@@ -130,29 +144,29 @@ pub(super) async fn later<V: Value, E: From<Error>>(
     };
     let store = call.stage.chest.store()?;
     loop {
-        if let Some(run) = find::<V>(call, &key)? {
+        if let Some(run) = find(call, &key)? {
             return Ok(run.since(began));
         }
         match store.stages.flights.enter(&key)? {
             Role::Join(join) => {
-                if let Some(run) = join.await.and_then(|value| joined(call, &key, value)) {
+                if let Some(run) = join.await.and_then(|result| joined(call, &key, result)) {
                     return Ok(run.since(began));
                 }
             }
             Role::Lead(lead) => {
                 let _lease = match request(store, &key, &lead) {
-                    Some(request) => Some(lease(request).await?),
+                    Some(request) => usable(lease(request).await)?,
                     None => None,
                 };
-                if let Some(run) = find::<V>(call, &key)? {
-                    lead.finish(run.value.clone());
+                if let Some(run) = find(call, &key)? {
+                    lead.finish(run.shared());
                     return Ok(run.since(began));
                 }
                 call.stage.tell(&CallEvent::Miss { key: &key });
                 let computing = Instant::now();
                 let value = lead.id().around(compute).await?;
-                let run = computed(call, &key, value, computing.elapsed());
-                lead.finish(run.value.clone());
+                let run = keep_computed(call, &key, value, computing.elapsed());
+                lead.finish(run.shared());
                 return Ok(run.since(began));
             }
         }
@@ -160,15 +174,26 @@ pub(super) async fn later<V: Value, E: From<Error>>(
 }
 
 /// A temporary chest is nobody else's.
-fn request(store: &Store, key: &Key, lead: &super::flight::Lead<'_>) -> Option<Request> {
+fn request(store: &Store, key: &Key, lead: &Lead<'_>) -> Option<Request> {
     let is_shared = !store.disk.is_temporary();
     is_shared.then(|| Request::new(store.disk.root(), key, store.disk.is_private(), lead.id()))
+}
+
+/// A lease that cannot be had because the disk is full, say, is no reason not to compute.
+fn usable<T>(lease: Result<T>) -> Result<Option<T>> {
+    match lease {
+        Err(error) if error.kind() == ErrorKind::Busy => Err(error),
+        lease => Ok(lease.ok()),
+    }
 }
 
 async fn lease(mut request: Request) -> Result<Lease> {
     match request.attempt()? {
         Ok(lease) => Ok(lease),
-        Err(_) => wait::on_a_thread(|| request.wait()).await?,
+        Err(_) => {
+            let _end = request.end();
+            wait::on_a_thread(|| request.wait()).await?
+        }
     }
 }
 
@@ -180,34 +205,28 @@ pub(super) fn find<V: Value>(call: &Call, key: &Key) -> Result<Option<Run<V>>> {
     }
     let began = Instant::now();
     let store = stage.chest.store()?;
-    if !settings.keep_memory {
-        store.state().residents.set_hint(key, Some(Hint::PreferDisk));
+    if !settings.keep_memory && store.contains(key)? {
+        store.prefer_disk(key);
     }
-    let recalled = match store.recall::<V>(key) {
-        Err(error) if error.is_of_the_file() => {
-            store.set_aside(key)?;
+    let (status, value, about) = match store.recall::<V>(key)? {
+        Recalled::Nothing => return Ok(None),
+        Recalled::Damaged { error, version } => {
+            store.set_aside(key, version)?;
             stage.tell(&CallEvent::Damaged { key, error: &error });
             return Ok(None);
         }
-        recalled => recalled?,
+        Recalled::Memory(value) => (Status::Memory, value, None),
+        Recalled::Disk(value, about) => (Status::Disk, value, about),
     };
-    let Some(recalled) = recalled else { return Ok(None) };
-    let (status, record) = match recalled.about {
-        None => (Status::Memory, store.stages.known(key)),
-        Some(about) => {
-            let record = about.and_then(|about| Record::parse(&about)).map(Arc::new);
-            record.iter().for_each(|record| store.stages.note(key, record.clone()));
-            (Status::Disk, record)
-        }
-    };
-    let run = Run::new(key, recalled.value, status);
-    if !is_valid(call, key, &run, record.as_deref())? {
+    let run = Run::new(key, value, status);
+    if !is_valid(call, key, &run)? {
         stage.tell(&CallEvent::Stale { key });
         return Ok(None);
     }
     call.count(status);
-    let took = record.map_or(Duration::ZERO, |record| record.took());
-    stage.counters.add_saved(took.saturating_sub(began.elapsed()));
+    let took = about.and_then(|about| Record::parse(&about)).map(|record| record.took());
+    let took = took.inspect(|&took| store.stages.note(key, took)).or_else(|| store.stages.took(key));
+    stage.counters.add_saved(took.unwrap_or_default().saturating_sub(began.elapsed()));
     stage.tell(&CallEvent::Hit { key, status });
     Ok(Some(run))
 }
@@ -216,11 +235,11 @@ pub(super) fn find<V: Value>(call: &Call, key: &Key) -> Result<Option<Run<V>>> {
 pub(super) fn stored<V: Value>(call: &Call) -> Result<Option<Stored<V>>> {
     let began = Instant::now();
     let (stage, settings) = (&call.stage, &*call.stage.settings);
-    if settings.force || settings.validate.is_some() {
+    if settings.force || settings.validate.is_some() || settings.disabled {
         return Ok(None);
     }
-    let Some(key) = call.usable_key::<V>()? else { return Ok(None) };
-    // What is wrong with the catalog is told by whoever reads the result.
+    // What is wrong with the key, or with the catalog, is told by whoever computes or reads the result.
+    let Ok(key) = call.key::<V>() else { return Ok(None) };
     let Ok(Some(info)) = Info::of(stage.chest.store()?, &key) else { return Ok(None) };
     let record = Record::of(&info.about);
     if settings.expire.is_some_and(|after| record.as_ref().is_some_and(|record| record.is_older(after))) {
@@ -229,68 +248,92 @@ pub(super) fn stored<V: Value>(call: &Call) -> Result<Option<Stored<V>>> {
     let status = if info.is_resident { Status::Memory } else { Status::Disk };
     call.count(status);
     let took = began.elapsed();
-    stage.counters.add_saved(record.map_or(Duration::ZERO, |record| record.took()).saturating_sub(took));
+    stage.counters.add_saved(record.as_ref().map_or(Duration::ZERO, Record::took).saturating_sub(took));
     stage.tell(&CallEvent::Hit { key: &key, status });
-    Ok(Some(Stored::at(&stage.chest, key, Origin { status, took, bytes: info.bytes })))
+    let origin = Origin { status, took, bytes: info.bytes };
+    Ok(Some(Stored::at(&stage.chest, key, record.and_then(|record| record.edition()), origin)))
 }
 
 /// Whether a stored result is young enough, and whether the user's check accepts it.
-fn is_valid<V: Value>(call: &Call, key: &Key, run: &Run<V>, record: Option<&Record>) -> Result<bool> {
+fn is_valid<V: Value>(call: &Call, key: &Key, run: &Run<V>) -> Result<bool> {
     let settings = &*call.stage.settings;
     if settings.expire.is_none() && settings.validate.is_none() {
         return Ok(true);
     }
-    // One that this process does not remember is told by the catalog.
-    let stored = match record {
-        Some(_) => None,
-        None => Record::of(&call.stage.chest.info(key)?.about),
-    };
-    let Some(record) = record.or(stored.as_ref()) else { return Ok(true) };
-    if settings.expire.is_some_and(|after| record.is_older(after)) {
+    // Removed meanwhile.
+    let Some(info) = Info::of(call.stage.chest.store()?, key)? else { return Ok(false) };
+    let record = Record::of(&info.about);
+    if settings.expire.is_some_and(|after| record.as_ref().is_some_and(|record| record.is_older(after))) {
         return Ok(false);
     }
     let Some(check) = &settings.validate else { return Ok(true) };
-    let info = record.info(key, run.value.stored_name(), run.bytes, 0);
-    Ok(check(&info, &*run.value))
+    // What somebody has inserted without a call is told as one of this stage, without arguments.
+    let record = record.unwrap_or_else(|| Record::of_stage(settings));
+    Ok(check(&record.info(key, run.value.stored_name(), run.bytes, info.stored_bytes), &*run.value))
 }
 
-fn joined<V: Value>(call: &Call, key: &Key, value: Arc<dyn Any + Send + Sync>) -> Option<Run<V>> {
-    // Of another type only where a keymap gives two stages one key; then each computes its own.
-    let run = Run::new(key, value.downcast().ok()?, Status::Joined);
-    call.count(run.status);
-    if let Some(record) = call.stage.chest.store().ok()?.stages.known(key) {
-        call.stage.counters.add_saved(record.took());
+fn joined<V: Value>(call: &Call, key: &Key, result: Shared) -> Option<Run<V>> {
+    // Who wants a new result, or checks it, looks again.
+    if call.stage.settings.force || call.stage.settings.validate.is_some() {
+        return None;
     }
+    // Of another type only where a keymap gives two stages one key; then each computes its own.
+    let mut run = Run::new(key, result.value.downcast().ok()?, Status::Joined);
+    if let Some(error) = result.not_stored {
+        run = run.is_not_stored(error.again());
+    }
+    call.count(run.status);
+    let took = call.stage.chest.store().ok()?.stages.took(key);
+    call.stage.counters.add_saved(took.unwrap_or_default());
     call.stage.tell(&CallEvent::Hit { key, status: run.status });
     Some(run)
 }
 
+/// Computes, and keeps what came of it.
+fn computed<V: Value, C, E>(
+    call: &Call,
+    key: &Key,
+    compute: C,
+    run: impl FnOnce(C) -> Result<Arc<V>, E>,
+) -> Result<Run<V>, E> {
+    call.stage.tell(&CallEvent::Miss { key });
+    let computing = Instant::now();
+    let value = run(compute)?;
+    Ok(keep_computed(call, key, value, computing.elapsed()))
+}
+
 /// Keeps what was computed. That it cannot be stored is no reason to lose it.
-fn computed<V: Value>(call: &Call, key: &Key, value: Arc<V>, took: Duration) -> Run<V> {
-    let mut run = Run::new(key, value, Status::Computed);
+fn keep_computed<V: Value>(call: &Call, key: &Key, value: Arc<V>, took: Duration) -> Run<V> {
+    let run = Run::new(key, value, Status::Computed);
     call.count(run.status);
     call.stage.counters.add_computing(took);
-    if let Err(error) = keep(call, key, run.value.clone(), took) {
-        call.stage.counters.count_not_stored();
-        call.stage.tell(&CallEvent::NotStored { key, error: &error });
-        run.key = None;
-        run.not_stored = Some(error);
+    let stored = call.check_inputs().and_then(|()| {
+        let again = call.stage.settings.force || call.stage.settings.expire.is_some();
+        let record = Record::new(&call.signature::<V>()?, took, call.stage.settings.tag.clone(), again);
+        keep(call, key, run.value.clone(), record)
+    });
+    match stored {
+        Ok(()) => run,
+        Err(error) => {
+            call.stage.counters.count_not_stored();
+            call.stage.tell(&CallEvent::NotStored { key, error: &error });
+            run.is_not_stored(error)
+        }
     }
-    run
 }
 
 /// Stores a result together with what is told of its call.
-pub(super) fn keep<V: Value>(call: &Call, key: &Key, value: Arc<V>, took: Duration) -> Result<()> {
+pub(super) fn keep<V: Value>(call: &Call, key: &Key, value: Arc<V>, record: Record) -> Result<()> {
     let store = call.stage.chest.store()?;
-    let settings = &*call.stage.settings;
-    let record = Record::new(&call.signature::<V>()?, took, settings.tag.clone());
-    let recorded = Recorded { value, facts: record.facts() };
-    if !settings.keep_memory {
-        store.state().residents.set_hint(key, Some(Hint::PreferDisk));
+    let recorded = Recorded::new(value, record.facts());
+    if !call.stage.settings.keep_memory {
+        store.prefer_disk(key);
     }
-    store.stages.note(key, Arc::new(record));
     if call.writes_through {
-        return store.insert_published(key, &recorded);
+        store.insert_published(key, &recorded)?;
+    } else {
+        store.keep(key, Arc::new(recorded), !store.disk.is_temporary())?;
     }
-    store.keep(key, Arc::new(recorded), !store.disk.is_temporary())
+    store.stages.note(key, record.took());
+    Ok(())
 }

@@ -11,8 +11,8 @@ use serde::Serialize;
 
 use super::call::Call;
 use super::memo::Memo;
-use super::record::{self, CallInfo};
-use super::run::Status;
+use super::record::{self, CallInfo, Record};
+use super::run::{self, Status};
 use super::stats::{Counters, StageStats};
 use crate::chest::Chest;
 use crate::error::{Error, Result};
@@ -265,7 +265,8 @@ impl Stage {
         self.set(|settings| settings.keymap = keymap)
     }
 
-    /// Results that are older are computed again.
+    /// Results that are older are computed again. So are those of stages that got such a result as a
+    /// [handle](crate::Stored): a new one is another argument.
     #[must_use]
     pub fn expire(self, after: Duration) -> Self {
         self.set(|settings| settings.expire = Some(after))
@@ -390,7 +391,8 @@ impl Stage {
         self.counters.stats()
     }
 
-    /// What is known of the stored results of stages of this name, of any version, the oldest first. Takes time in
+    /// What is known of the stored results of stages of this name, of any version, and of any module if this stage has none,
+    /// the oldest first. Takes time in
     /// proportion to all values of the chest.
     ///
     /// ```
@@ -404,7 +406,9 @@ impl Stage {
     /// # Errors
     /// Those of every method that reads.
     pub fn calls(&self) -> Result<Vec<CallInfo>> {
-        Ok(record::calls(&self.chest)?.into_iter().filter(|call| call.stage == self.settings.name).collect())
+        let Settings { name, module, .. } = &*self.settings;
+        let is_of_this = |call: &CallInfo| call.stage == *name && (module.is_empty() || call.module == *module);
+        Ok(record::calls(&self.chest)?.into_iter().filter(is_of_this).collect())
     }
 
     /// Removes all stored results of stages of this name. Gives how many there were.
@@ -450,22 +454,31 @@ impl Stage {
     /// # Ok::<(), icechest::Error>(())
     /// ```
     ///
+    /// Results whose arguments are [not known](CallInfo::is_cut) stay where they are.
+    ///
     /// # Errors
-    /// Those of reading and writing; then some may not have been moved.
+    /// Those of reading and writing; then some may not have been moved. [`Unsupported`](crate::ErrorKind::Unsupported) for a
+    /// stage that is [`typed`](Self::typed).
     pub fn upgrade<V: Value>(&self, mut change: impl FnMut(&mut CallInfo) -> bool) -> Result<usize> {
+        if self.settings.reading.typed {
+            return Err(Error::unsupported(
+                "types of arguments are not stored, so a stage that counts them cannot be upgraded",
+            ));
+        }
         let mut moved = 0;
-        for mut info in self.calls()?.into_iter().filter(|call| V::reads(&call.type_name)) {
+        let calls = self.calls()?.into_iter().filter(|call| V::reads(&call.type_name) && !call.is_cut);
+        for mut info in calls {
             let old = info.key.clone();
             if !change(&mut info) {
                 continue;
             }
-            let call = self.call().with_arguments(std::mem::take(&mut info.arguments));
+            let call = self.call().with_arguments(std::mem::take(&mut info.arguments))?;
             let key = call.key::<V>()?;
             if key == old {
                 continue;
             }
             let Some(value) = self.chest.find::<V>(&old)? else { continue };
-            call.keep(value, info.took)?;
+            run::keep(&call, &key, value, Record::moved(&call.signature::<V>()?, &info))?;
             self.chest.remove(&old)?;
             moved += 1;
         }

@@ -7,18 +7,18 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::flight::Flights;
-use super::record::Record;
 use super::run::Status;
 use crate::key::{Key, Map};
 
-/// Of so many calls this process remembers what is stored with their results, so that it need not be read for a hit.
+/// Of so many calls this process remembers how long they took.
 const MOST_KNOWN: usize = 64 << 10;
 
 /// What a chest knows of the calls of this process.
 #[derive(Default)]
 pub(crate) struct Stages {
     pub(super) flights: Flights,
-    known: Mutex<Map<Key, Arc<Record>>>,
+    /// How long computing took what is stored, so that it need not be read for a hit.
+    times: Mutex<Map<Key, Duration>>,
     counters: Mutex<BTreeMap<String, Arc<Counters>>>,
 }
 
@@ -39,16 +39,16 @@ impl Stages {
         lock(&self.counters).iter().map(|(name, counters)| (name.clone(), counters.stats())).collect()
     }
 
-    pub(super) fn known(&self, key: &Key) -> Option<Arc<Record>> {
-        lock(&self.known).get(key).cloned()
+    pub(super) fn took(&self, key: &Key) -> Option<Duration> {
+        lock(&self.times).get(key).copied()
     }
 
-    pub(super) fn note(&self, key: &Key, record: Arc<Record>) {
-        let mut known = lock(&self.known);
-        if known.len() >= MOST_KNOWN {
-            known.clear();
+    pub(super) fn note(&self, key: &Key, took: Duration) {
+        let mut times = lock(&self.times);
+        if times.len() >= MOST_KNOWN {
+            times.clear();
         }
-        known.insert(key.clone(), record);
+        times.insert(key.clone(), took);
     }
 }
 

@@ -7,14 +7,22 @@ use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 
+use super::record::Record;
 use super::run::{Run, Status};
-use crate::chest::Chest;
+use crate::chest::{Chest, not_found};
 use crate::error::{Error, Result};
-use crate::key::{Digest, Key};
+use crate::info::Info;
+use crate::key::{Digest, Key, Outline};
+use crate::store::Recalled;
 use crate::value::{Files, Value};
 
 /// The result of a stage in its chest. As an argument of another stage it is known by the key of its call: its content is not
-/// even read.
+/// even read. Where a result is computed again although one was there, because it had [expired](crate::Stage::expire) or the
+/// stage is [forced](crate::Stage::force), the new one is another argument.
+///
+/// What is damaged is noticed when the handle is read, by [`get`](Self::get) or [`restore`](Self::restore): that is an error,
+/// and the next call computes the result again. [`Chest::scan`] and other readers of the [key](Self::key) tell of damage, too,
+/// and leave it where it is.
 ///
 /// ```
 /// use icechest::{Chest, Result, Stored};
@@ -37,8 +45,17 @@ pub struct Stored<V> {
 enum Place<V> {
     /// In a chest, under a key.
     Chest { chest: Chest, key: Key, digest: Digest },
-    /// Not stored yet: what the body of a function returns.
-    Value(Arc<V>),
+    /// What the body of a function returns, or what could not be stored; with the digest of its call if there was one.
+    Value(Arc<V>, Option<Digest>),
+}
+
+/// What a result is known by in the calls that get it: the key of its own call, and which of its results it is where an older
+/// one was not good enough.
+fn digest(key: &Key, edition: Option<u64>) -> Digest {
+    let mut outline = Outline::new("result of a call");
+    outline.text(key.canonical());
+    edition.into_iter().for_each(|edition| outline.number(edition));
+    outline.finish()
 }
 
 /// What is told of the call that gave a handle.
@@ -52,20 +69,27 @@ pub(super) struct Origin {
 impl<V: Value> Stored<V> {
     /// A result that is about to be stored: what the body of a function with `#[stage]` returns.
     pub fn new(value: impl Into<Arc<V>>) -> Self {
-        Self { place: Place::Value(value.into()), origin: None }
+        Self { place: Place::Value(value.into(), None), origin: None }
     }
 
     /// The result of a call; as a value if it could not be stored.
-    pub(super) fn of_run(chest: &Chest, run: Run<V>) -> Self {
+    pub(super) fn of_run(chest: &Chest, call: Option<Key>, run: Run<V>) -> Self {
         let origin = Origin { status: run.status, took: run.took, bytes: run.bytes };
         match run.key {
-            Some(key) => Self::at(chest, key, origin),
-            None => Self { place: Place::Value(run.value), origin: Some(origin) },
+            Some(key) => {
+                let info = chest.store().and_then(|store| Info::of(store, &key)).ok().flatten();
+                let edition = info.and_then(|info| Record::of(&info.about)?.edition());
+                Self::at(chest, key, edition, origin)
+            }
+            None => {
+                let digest = call.map(|key| digest(&key, None));
+                Self { place: Place::Value(run.value, digest), origin: Some(origin) }
+            }
         }
     }
 
-    pub(super) fn at(chest: &Chest, key: Key, origin: Origin) -> Self {
-        let digest = Digest::of_bytes(key.canonical().as_bytes());
+    pub(super) fn at(chest: &Chest, key: Key, edition: Option<u64>, origin: Origin) -> Self {
+        let digest = digest(&key, edition);
         Self { place: Place::Chest { chest: chest.clone(), key, digest }, origin: Some(origin) }
     }
 
@@ -75,13 +99,18 @@ impl<V: Value> Stored<V> {
     /// As for [`Chest::get`]. What is damaged is put aside, so that the next call computes it again.
     pub fn get(&self) -> Result<Arc<V>> {
         match &self.place {
-            Place::Chest { chest, key, .. } => chest.get(key).inspect_err(|error| {
-                if error.is_of_the_file() {
-                    // If that fails too, the next call does it.
-                    let _ = chest.store().and_then(|store| store.set_aside(key));
+            Place::Chest { chest, key, .. } => {
+                let store = chest.store()?;
+                match store.recall(key)? {
+                    Recalled::Memory(value) | Recalled::Disk(value, _) => Ok(value),
+                    Recalled::Nothing => Err(not_found(key)),
+                    Recalled::Damaged { error, version } => {
+                        store.set_aside(key, version)?;
+                        Err(error)
+                    }
                 }
-            }),
-            Place::Value(value) => Ok(value.clone()),
+            }
+            Place::Value(value, _) => Ok(value.clone()),
         }
     }
 }
@@ -91,7 +120,7 @@ impl<V> Stored<V> {
     pub fn key(&self) -> Option<&Key> {
         match &self.place {
             Place::Chest { key, .. } => Some(key),
-            Place::Value(_) => None,
+            Place::Value(..) => None,
         }
     }
 
@@ -118,8 +147,13 @@ impl Stored<Files> {
     /// As for [`Chest::restore`].
     pub fn restore(&self, target: impl AsRef<Path>) -> Result<()> {
         match &self.place {
-            Place::Chest { chest, key, .. } => chest.restore(key, target),
-            Place::Value(_) => Err(Error::unsupported("the files are not stored")),
+            Place::Chest { chest, key, .. } => chest.restore(key, target).inspect_err(|error| {
+                if error.is_of_the_file() {
+                    // If that fails too, the next call tells.
+                    let _ = chest.store().and_then(|store| store.set_aside(key, None));
+                }
+            }),
+            Place::Value(..) => Err(Error::unsupported("the files are not stored")),
         }
     }
 }
@@ -130,7 +164,7 @@ impl<V> Clone for Stored<V> {
             Place::Chest { chest, key, digest } => {
                 Place::Chest { chest: chest.clone(), key: key.clone(), digest: *digest }
             }
-            Place::Value(value) => Place::Value(value.clone()),
+            Place::Value(value, digest) => Place::Value(value.clone(), *digest),
         };
         Self { place, origin: self.origin }
     }
@@ -139,8 +173,8 @@ impl<V> Clone for Stored<V> {
 impl<V> Serialize for Stored<V> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match &self.place {
-            Place::Chest { digest, .. } => digest.serialize(serializer),
-            Place::Value(_) => Err(serde::ser::Error::custom("a result that is not stored has no key")),
+            Place::Chest { digest, .. } | Place::Value(_, Some(digest)) => digest.serialize(serializer),
+            Place::Value(_, None) => Err(serde::ser::Error::custom("a result that is not stored has no key")),
         }
     }
 }
@@ -149,7 +183,7 @@ impl<V> fmt::Debug for Stored<V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.place {
             Place::Chest { key, .. } => write!(f, "Stored({key})"),
-            Place::Value(_) => f.write_str("Stored(not yet)"),
+            Place::Value(..) => f.write_str("Stored(not yet)"),
         }
     }
 }

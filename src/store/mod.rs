@@ -32,6 +32,7 @@ use self::open::Opened;
 pub(crate) use self::prefetch::Ahead;
 pub use self::prefetch::Prefetch;
 use self::publish::Published;
+pub(crate) use self::recall::Recalled;
 use self::room::Room;
 use crate::builder::Durability;
 use crate::disk::Disk;
@@ -274,6 +275,8 @@ impl Store {
                 state.residents.release(key);
                 // Not before the old value is gone: whoever knows the generation would find it.
                 let generation = commit.known();
+                // What is told of it is in the directory now, and whoever holds it holds what is inside.
+                let value = value.inner();
                 match versions.first() {
                     Some(&version) if fits => {
                         let edition = state.residents.insert(key.clone(), value, size, Some(version));

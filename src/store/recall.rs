@@ -3,35 +3,69 @@
 use std::sync::Arc;
 
 use super::Store;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::key::Key;
+use crate::memory::Hint;
+use crate::sync::thread;
 use crate::value::{AnyValue, Value};
 
-/// A value that was found, and where.
-pub(crate) struct Recalled<V> {
-    pub(crate) value: Arc<V>,
-    /// What is told of it, as the catalog has it; none for a value that was in memory.
-    pub(crate) about: Option<Option<String>>,
+/// What was found under a key, and where.
+pub(crate) enum Recalled<V> {
+    Nothing,
+    Memory(Arc<V>),
+    /// With what is told of it, as the catalog has it.
+    Disk(Arc<V>, Option<String>),
+    /// What is stored cannot be read; its version, if its row could be.
+    Damaged {
+        error: Error,
+        version: Option<i64>,
+    },
 }
 
 impl Store {
     /// As `get`, and tells where the value was.
-    pub(crate) fn recall<V: Value>(&self, key: &Key) -> Result<Option<Recalled<V>>> {
+    pub(crate) fn recall<V: Value>(&self, key: &Key) -> Result<Recalled<V>> {
         if let Some(value) = self.hit(key)? {
-            return Ok(Some(Recalled { value, about: None }));
+            return Ok(Recalled::Memory(value));
         }
+        let damaged = |version| {
+            move |error: Error| match error.is_of_the_file() {
+                true => Ok(Recalled::Damaged { error, version }),
+                false => Err(error),
+            }
+        };
         // Nobody has to wait for what is not there.
-        if !self.contains(key)? {
-            return Ok(None);
+        match self.contains(key) {
+            Ok(true) => {}
+            Ok(false) => return Ok(Recalled::Nothing),
+            Err(error) => return damaged(None)(error),
         }
         let lock = self.lock_key(key)?;
         self.publish(std::slice::from_ref(&lock))?;
         if let Some(value) = self.hit(key)? {
-            return Ok(Some(Recalled { value, about: None }));
+            return Ok(Recalled::Memory(value));
         }
-        let Some(opened) = self.open::<V>(key)? else { return Ok(None) };
-        let about = opened.about.clone();
-        Ok(Some(Recalled { value: self.decode(opened)?, about: Some(about) }))
+        let opened = match self.open::<V>(key) {
+            Ok(Some(opened)) => opened,
+            Ok(None) => return Ok(Recalled::Nothing),
+            Err(error) => return damaged(None)(error),
+        };
+        let (version, about) = (opened.version, opened.about.clone());
+        self.decode(opened).map(|value| Recalled::Disk(value, about)).or_else(damaged(Some(version)))
+    }
+
+    /// Whether this thread makes, changes, loads or publishes a value, so that others may wait for it.
+    pub(crate) fn works_on_a_key(&self) -> bool {
+        let me = thread::current().id();
+        self.state().busy.values().any(|work| work.owner == me)
+    }
+
+    /// As [`Chest::prefer_disk`](crate::Chest::prefer_disk), unless the user has said something else.
+    pub(crate) fn prefer_disk(&self, key: &Key) {
+        let mut state = self.state();
+        if state.residents.hint(key).is_none() {
+            state.residents.set_hint(key, Some(Hint::PreferDisk));
+        }
     }
 
     /// Stores a value that can be written only now.
@@ -40,6 +74,7 @@ impl Store {
     /// Those of writing; then the value is not there, and the older one is.
     pub(crate) fn insert_published(&self, key: &Key, value: &dyn AnyValue) -> Result<()> {
         key.check()?;
+        value.check()?;
         let draft = self.write(key, value)?;
         self.publish_written(key, draft)
     }
@@ -47,19 +82,23 @@ impl Store {
     /// Takes the result of a call in. Other processes see it when this returns, if `publish` says so.
     pub(crate) fn keep(&self, key: &Key, value: Arc<dyn AnyValue>, publish: bool) -> Result<()> {
         self.insert(key.clone(), value)?;
-        if publish {
+        // In a closure that has this key, whoever made it publishes it.
+        if publish && !self.works_on_a_key() {
             let lock = self.lock_key(key)?;
             self.publish(std::slice::from_ref(&lock))?;
         }
         Ok(())
     }
 
-    /// Puts what is stored under a key into the quarantine.
-    pub(crate) fn set_aside(&self, key: &Key) -> Result<()> {
+    /// Puts what is stored under a key into the quarantine if it is this version, or else if it is damaged.
+    pub(crate) fn set_aside(&self, key: &Key, version: Option<i64>) -> Result<()> {
         let _lock = self.lock_key(key)?;
-        self.disk.set_aside(key)?;
+        self.disk.set_aside(key, version)?;
         let mut state = self.state();
-        state.residents.remove(key);
+        // One that is not published yet has come since.
+        if state.residents.get(key).is_some_and(|resident| resident.version.is_some()) {
+            state.residents.remove(key);
+        }
         state.residents.release(key);
         Ok(())
     }

@@ -47,6 +47,11 @@ impl Files {
         Ok(Self { entries, source: Some(source) })
     }
 
+    fn source(&self) -> Result<&Path> {
+        let message = "a list of files that was read from a chest has not their content; restore them, and store those";
+        self.source.as_deref().ok_or_else(|| Error::unsupported(message))
+    }
+
     /// All that there is, in the order of their paths.
     pub fn entries(&self) -> &[FileEntry] {
         &self.entries
@@ -82,10 +87,12 @@ impl Value for Files {
         size_of::<Self>() + self.entries.iter().map(entry).sum::<usize>()
     }
 
+    fn check(&self) -> Result<()> {
+        self.source().map(drop)
+    }
+
     fn encode(&self, out: &mut Encoder) -> Result<Format> {
-        let Some(source) = &self.source else {
-            return Err(Error::unsupported("a list of files that was read from a chest is stored there already"));
-        };
+        let source = self.source()?;
         out.describe("files", self.entries.iter().filter(|entry| !entry.is_folder).count());
         out.describe("bytes", self.bytes());
         let found = walk(source)?;
@@ -188,10 +195,13 @@ impl Found {
         }
         let mut content = Exact { file: File::open(&self.place).map_err(io)?, left: self.entry.bytes, is_short: false };
         archive.append_data(&mut header, &self.entry.path, &mut content)?;
-        if content.is_short {
-            return Err(changed(&self.place));
+        let after = content.file.metadata().map_err(io)?;
+        let same_time = after.modified().ok() == self.meta.modified().ok();
+        if content.is_short || after.len() != self.meta.len() || !same_time {
+            Err(changed(&self.place))
+        } else {
+            Ok(())
         }
-        Ok(())
     }
 }
 
@@ -234,7 +244,13 @@ pub(crate) fn restore(input: &mut Decoder, target: &Path) -> Result<()> {
     if is_in_the_way && fs::symlink_metadata(target).is_ok() {
         fs::rename(target, &old.0).map_err(io)?;
     }
-    fs::rename(&new.0, target).inspect_err(|_| _ = fs::rename(&old.0, target)).map_err(io)
+    fs::rename(&new.0, target).map_err(|error| {
+        if fs::rename(&old.0, target).is_err() {
+            // What was there stays beside its place.
+            std::mem::forget(old);
+        }
+        io(error)
+    })
 }
 
 /// Notes what is wrong with the stored bytes: of an error of reading the archive makes one of its own.

@@ -208,6 +208,8 @@ pub(crate) trait AnyValue: Any + Send + Sync {
     fn check(&self) -> Result<()>;
     fn encode(&self, out: &mut Encoder) -> Result<Format>;
     fn into_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync>;
+    /// The value itself, without what is told of it.
+    fn inner(self: Arc<Self>) -> Arc<dyn AnyValue>;
     /// What is to be told of the value besides what its encoder tells, as JSON.
     fn facts(&self) -> Option<&serde_json::Map<String, serde_json::Value>> {
         None
@@ -235,6 +237,9 @@ impl<V: Value> AnyValue for V {
         Value::encode(self, out)
     }
     fn into_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync> {
+        self
+    }
+    fn inner(self: Arc<Self>) -> Arc<dyn AnyValue> {
         self
     }
 }

@@ -13,6 +13,16 @@ use crate::format::{Encoder, Format};
 pub(crate) struct Recorded<V> {
     pub(crate) value: Arc<V>,
     pub(crate) facts: Map<String, Json>,
+    /// What the facts take, about.
+    facts_len: usize,
+}
+
+impl<V> Recorded<V> {
+    pub(crate) fn new(value: Arc<V>, facts: Map<String, Json>) -> Self {
+        // Twice the text: each piece has a length, a capacity and a place of its own.
+        let facts_len = 2 * facts.iter().map(|(name, fact)| name.len() + fact.to_string().len()).sum::<usize>();
+        Self { value, facts, facts_len }
+    }
 }
 
 impl<V: Value> AnyValue for Recorded<V> {
@@ -25,7 +35,7 @@ impl<V: Value> AnyValue for Recorded<V> {
     }
 
     fn size(&self) -> u64 {
-        Value::size(&*self.value) as u64
+        (Value::size(&*self.value) + self.facts_len) as u64
     }
 
     fn check(&self) -> Result<()> {
@@ -41,6 +51,10 @@ impl<V: Value> AnyValue for Recorded<V> {
     }
 
     fn into_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync> {
+        self.value.clone()
+    }
+
+    fn inner(self: Arc<Self>) -> Arc<dyn AnyValue> {
         self.value.clone()
     }
 

@@ -1,0 +1,81 @@
+//! How fast content is read for its digest, beside the floor of adding up the same bytes in the same run:
+//! `cargo bench --workspace --bench digests`. Each figure is the median of five runs.
+
+use std::fs;
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
+use icechest::polars::df;
+use icechest::{Content, Digest};
+use ndarray::{Array2, ShapeBuilder};
+
+type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error>>;
+
+const RUNS: usize = 5;
+/// Bytes of what is hashed.
+const SIZE: usize = 512 << 20;
+const FILES: usize = 10_000;
+
+fn main() -> Result {
+    let numbers: Vec<f64> = (0..SIZE / 8).map(|i| i as f64).collect();
+    let floor = gb_a_second(SIZE, || numbers.iter().map(|number| number.to_bits()).fold(0, u64::wrapping_add));
+    println!("{:<44}{:>8}{:>8}", "", "GB/s", "floor");
+    let print = |name: &str, rate: f64| println!("{name:<44}{rate:>8.2}{:>8.2}", rate / floor);
+    print("adding up the same bytes, one thread", floor);
+    arrays(&numbers, &print)?;
+    frames(numbers, &print)?;
+    files(&print)
+}
+
+fn arrays(numbers: &[f64], print: &dyn Fn(&str, f64)) -> Result {
+    let array = Array2::from_shape_vec((SIZE / 8 / 1024, 1024), numbers.to_vec())?;
+    print("array", gb_a_second(SIZE, || array.digest()));
+    print("array, every other column", gb_a_second(SIZE / 2, || array.slice(ndarray::s![.., ..;2]).digest()));
+    let fortran = Array2::from_shape_vec((1024, SIZE / 8 / 1024).f(), numbers.to_vec())?;
+    print("array in Fortran order", gb_a_second(SIZE, || fortran.digest()));
+    Ok(())
+}
+
+fn frames(numbers: Vec<f64>, print: &dyn Fn(&str, f64)) -> Result {
+    let rows = numbers.len() / 8;
+    let nulls: Vec<Option<f64>> = (0..rows).map(|i| (i % 10 > 0).then_some(i as f64)).collect();
+    let text: Vec<String> = (0..rows).map(|i| format!("text {}", i * 7919 % 100_000)).collect();
+    let bytes: usize = text.iter().map(String::len).sum();
+    let frame = df!("x" => numbers)?;
+    print("frame of numbers", gb_a_second(SIZE, || frame.digest()));
+    let frame = df!("x" => nulls)?;
+    print("frame of numbers, every tenth null", gb_a_second(rows * 8, || frame.digest()));
+    let frame = df!("x" => text)?;
+    print("frame of short text (bytes of the text)", gb_a_second(bytes, || frame.digest()));
+    Ok(())
+}
+
+fn files(print: &dyn Fn(&str, f64)) -> Result {
+    let dir = tempfile::tempdir()?;
+    let (large, many) = (dir.path().join("large"), dir.path().join("many"));
+    fs::write(&large, vec![7; SIZE])?;
+    print("file in the page cache", gb_a_second(SIZE, || Digest::of_path(&large)));
+    fs::create_dir(&many)?;
+    for index in 0..FILES {
+        fs::write(many.join(index.to_string()), vec![7; 1024])?;
+    }
+    let took = median(|| Digest::of_path(&many));
+    println!("{FILES} files of 1 KiB in a folder: {:.0} files a second", FILES as f64 / took.as_secs_f64());
+    Ok(())
+}
+
+fn gb_a_second<T>(bytes: usize, work: impl Fn() -> T) -> f64 {
+    bytes as f64 / median(work).as_secs_f64() / 1e9
+}
+
+fn median<T>(work: impl Fn() -> T) -> Duration {
+    let mut times: Vec<Duration> = (0..RUNS)
+        .map(|_| {
+            let began = Instant::now();
+            black_box(work());
+            began.elapsed()
+        })
+        .collect();
+    times.sort_unstable();
+    times[RUNS / 2]
+}
