@@ -1,10 +1,11 @@
 //! How fast content is read for its digest, beside the floor of adding up the same bytes in the same run:
-//! `cargo bench --workspace --bench digests`. Each figure is the median of five runs.
+//! `cargo bench --workspace --bench digests`; frames with the feature `polars`. Each figure is the median of five runs.
 
 use std::fs;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
+#[cfg(feature = "polars")]
 use icechest::polars::df;
 use icechest::{Content, Digest};
 use ndarray::{Array2, ShapeBuilder};
@@ -23,6 +24,7 @@ fn main() -> Result {
     let print = |name: &str, rate: f64| println!("{name:<44}{rate:>8.2}{:>8.2}", rate / floor);
     print("adding up the same bytes, one thread", floor);
     arrays(&numbers, &print)?;
+    #[cfg(feature = "polars")]
     frames(numbers, &print)?;
     files(&print)
 }
@@ -36,6 +38,7 @@ fn arrays(numbers: &[f64], print: &dyn Fn(&str, f64)) -> Result {
     Ok(())
 }
 
+#[cfg(feature = "polars")]
 fn frames(numbers: Vec<f64>, print: &dyn Fn(&str, f64)) -> Result {
     let rows = numbers.len() / 8;
     let nulls: Vec<Option<f64>> = (0..rows).map(|i| (i % 10 > 0).then_some(i as f64)).collect();

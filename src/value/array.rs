@@ -13,6 +13,7 @@ use crate::error::{Error, Result};
 use crate::format::blank::{self, Blank};
 use crate::format::slice::Slice;
 use crate::format::{Decoder, Encoder, Format, npy};
+use crate::key::{Content, Digest};
 
 /// A type of array elements: `bool`, integers, `f16`, `f32`, `f64`, complex numbers of the last two.
 ///
@@ -129,8 +130,6 @@ elements! {
     F16 f16, "f16", "<f2"; F32 f32, "f32", "<f4"; F64 f64, "f64", "<f8";
     Complex32 Complex<f32>, "Complex<f32>", "<c8"; Complex64 Complex<f64>, "Complex<f64>", "<c16";
 }
-#[allow(clippy::single_component_path_imports, reason = "a macro has a path only where it is imported")]
-pub(crate) use with_array;
 
 impl Element for bool {
     const NAME: &'static str = "bool";
@@ -366,6 +365,12 @@ any_from!(
 impl fmt::Display for AnyArray {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} array of shape {:?}", self.element_name(), self.shape())
+    }
+}
+
+impl Content for AnyArray {
+    fn digest(&self) -> Digest {
+        with_array!(self, array => array.digest())
     }
 }
 

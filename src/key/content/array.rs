@@ -6,11 +6,18 @@ use super::{Content, little_endian};
 use crate::key::Digest;
 use crate::key::outline::Outline;
 use crate::key::stream::Stream;
-use crate::value::array::with_array;
-use crate::value::{AnyArray, Element};
+use crate::value::Element;
 
 /// Bytes of an array that are brought in order at a time: what stays in the processor's cache.
 const GATHERED: usize = 256 << 10;
+
+/// The same where rows are long: enough of them that all of each line of the cache is used, also where it goes down the
+/// rows, as in Fortran order.
+const LONG_ROWS: usize = 16;
+const GATHERED_LONG: usize = 16 << 20;
+
+/// Elements of a row that are brought in order together with those below them.
+const TILE: usize = 64;
 
 impl<S: Data<Elem: Element>, D: Dimension> Content for ArrayBase<S, D> {
     fn digest(&self) -> Digest {
@@ -25,12 +32,6 @@ impl<S: Data<Elem: Element>, D: Dimension> Content for ArrayBase<S, D> {
     }
 }
 
-impl Content for AnyArray {
-    fn digest(&self) -> Digest {
-        with_array!(self, array => array.digest())
-    }
-}
-
 /// Pushes the elements in their logical order.
 fn push<A: Element>(array: ArrayViewD<'_, A>, stream: &mut Stream) {
     if let Some(elements) = array.as_slice() {
@@ -40,16 +41,17 @@ fn push<A: Element>(array: ArrayViewD<'_, A>, stream: &mut Stream) {
     // An array that is not contiguous has dimensions, and elements.
     let rows = array.shape()[0];
     let row_bytes = array.len() / rows * size_of::<A>();
-    if row_bytes > GATHERED {
-        array.outer_iter().for_each(|row| push(row, stream));
-        return;
-    }
-    let at_a_time = (GATHERED / row_bytes).min(rows);
-    let Some(&any) = array.first() else { return };
+    let at_a_time = (GATHERED / row_bytes).max(LONG_ROWS.min(GATHERED_LONG / row_bytes)).min(rows);
+    let Some(&any) = array.first().filter(|_| at_a_time > 0) else {
+        return array.outer_iter().for_each(|row| push(row, stream));
+    };
     let mut block = Array::from_elem(array.slice_axis(Axis(0), (..at_a_time).into()).raw_dim(), any);
     for rows in array.axis_chunks_iter(Axis(0), at_a_time) {
         let mut block = block.slice_axis_mut(Axis(0), (..rows.len_of(Axis(0))).into());
-        block.assign(&rows);
+        let last = Axis(rows.ndim() - 1);
+        let len = if rows.ndim() > 1 { TILE } else { at_a_time };
+        let tiles = block.axis_chunks_iter_mut(last, len).zip(rows.axis_chunks_iter(last, len));
+        tiles.for_each(|(mut tile, elements)| tile.assign(&elements));
         push(block.view(), stream);
     }
 }

@@ -8,6 +8,9 @@ use crate::key::Digest;
 use crate::key::outline::Outline;
 use crate::key::stream::Stream;
 
+/// Bytes of small elements that are added at a time.
+const TOGETHER: usize = 64 << 10;
+
 /// What was added so far. Each kind of column uses some of the streams: numbers have `values`, truth values `bits`, text
 /// `lengths` and `values`, lists `lengths` and one child, structs a child for each field.
 #[derive(Default)]
@@ -59,11 +62,21 @@ impl Column {
 
     /// Elements of any length.
     pub(super) fn slices<'a>(&mut self, slices: impl Iterator<Item = &'a [u8]>, mask: Option<&Mask>) {
+        // Each of them may be a few bytes.
+        let (mut lengths, mut values) = (Vec::with_capacity(TOGETHER), Vec::with_capacity(2 * TOGETHER));
         for (index, slice) in slices.enumerate() {
             let slice = if mask.is_none_or(|mask| mask.get(index)) { slice } else { &[] };
-            self.length(slice.len());
-            self.values.push(slice);
+            lengths.extend_from_slice(&(slice.len() as u64).to_le_bytes());
+            values.extend_from_slice(slice);
+            if lengths.len().max(values.len()) >= TOGETHER {
+                self.lengths.push(&lengths);
+                self.values.push(&values);
+                lengths.clear();
+                values.clear();
+            }
         }
+        self.lengths.push(&lengths);
+        self.values.push(&values);
     }
 
     /// Lists: where each is among the elements of all, which `add` adds to their column.

@@ -234,13 +234,14 @@ fn a_file_that_grows_while_it_is_read_is_busy() {
 
 #[test]
 fn a_folder_that_changes_while_it_is_read_is_busy() {
-    let changes: [(&(dyn Fn(&Path) + Sync), &str); 6] = [
-        (&|root| fs::write(root.join("new"), "").unwrap(), ""),
-        (&|root| fs::write(root.join("sub/new"), "").unwrap(), "sub"),
-        (&|root| fs::remove_file(root.join("sub/b.bin")).unwrap(), "sub"),
-        (&|root| fs::rename(root.join("a.txt"), root.join("z.txt")).unwrap(), ""),
-        (&|root| fs::write(root.join("a.txt"), "other").unwrap(), "a.txt"),
-        (&|root| set_times_back(&root.join("sub/b.bin")), "sub/b.bin"),
+    type Change = (fn(&Path), &'static str);
+    let changes: [Change; 6] = [
+        (|root| fs::write(root.join("new"), "").unwrap(), ""),
+        (|root| fs::write(root.join("sub/new"), "").unwrap(), "sub"),
+        (|root| fs::remove_file(root.join("sub/b.bin")).unwrap(), "sub"),
+        (|root| fs::rename(root.join("a.txt"), root.join("z.txt")).unwrap(), ""),
+        (|root| fs::write(root.join("a.txt"), "other").unwrap(), "a.txt"),
+        (|root| set_times_back(&root.join("sub/b.bin")), "sub/b.bin"),
     ];
     for (change, blamed) in changes {
         let dir = tempfile::tempdir().unwrap();
