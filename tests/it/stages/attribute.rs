@@ -287,3 +287,73 @@ fn arrays_are_known_by_their_content() {
     let calls = CHEST.stage("mean").calls().unwrap();
     assert_eq!(calls[0].arguments["name"].to::<String>().unwrap(), "a");
 }
+
+/// Functions of one name, in types and traits of one module.
+trait Estimate {
+    fn fit(&self, x: f64) -> f64;
+}
+
+struct Mean;
+struct Median;
+
+impl Estimate for Mean {
+    #[stage(chest = CHEST, ignore(self))]
+    fn fit(&self, x: f64) -> f64 {
+        x
+    }
+}
+
+impl Estimate for Median {
+    #[stage(chest = CHEST, ignore(self))]
+    fn fit(&self, x: f64) -> f64 {
+        -x
+    }
+}
+
+impl Mean {
+    #[stage(chest = CHEST)]
+    fn new(x: u32) -> u32 {
+        x
+    }
+}
+
+impl Median {
+    #[stage(chest = CHEST)]
+    fn new(x: u32) -> u32 {
+        x + 1
+    }
+}
+
+#[stage(chest = CHEST)]
+fn size<T: 'static, const N: usize>(x: u32) -> usize {
+    size_of::<T>() * N + x as usize
+}
+
+#[test]
+fn functions_of_one_name_are_not_one() {
+    assert_eq!([Mean.fit(1.0), Median.fit(1.0), Mean.fit(1.0)], [1.0, -1.0, 1.0]);
+    assert_eq!([Mean::new(1), Median::new(1)], [1, 2]);
+    assert_eq!([size::<u8, 2>(1), size::<u16, 2>(1), size::<u8, 3>(1)], [3, 5, 4]);
+    fn one() -> u8 {
+        #[stage(chest = CHEST)]
+        fn inner() -> u8 {
+            1
+        }
+        inner()
+    }
+    fn two() -> u8 {
+        #[stage(chest = CHEST)]
+        fn inner() -> u8 {
+            2
+        }
+        inner()
+    }
+    assert_eq!([one(), two()], [1, 2]);
+}
+
+#[test]
+fn futures_can_go_from_thread_to_thread() {
+    fn is_send<T: Send>(_: T) {}
+    is_send(fetch("a".into(), 1));
+    is_send(CHEST.stage("f").call().run_async(async { 1u8 }));
+}

@@ -357,3 +357,81 @@ fn time_saved_is_that_of_computing_less_that_of_finding() {
     assert!(stats.time_computing >= Duration::from_millis(20), "{stats}");
     assert!(stats.time_saved > Duration::from_millis(60), "{stats}");
 }
+
+#[test]
+fn a_new_result_in_place_of_an_old_one_is_another_argument() {
+    let chest = Chest::temporary().unwrap();
+    let run = |value: f64, force: bool| -> f64 {
+        let load = chest.stage("load").force(force).call().run_stored(|| value).unwrap();
+        *chest.stage("double").arg("x", &load).try_run(|| ok(2.0 * *load.get()?)).unwrap()
+    };
+    assert_eq!([run(1.0, false), run(2.0, false), run(2.0, true), run(3.0, false)], [2.0, 2.0, 4.0, 4.0]);
+}
+
+#[test]
+fn an_input_that_changes_while_the_function_runs_spoils_no_entry() {
+    let dir = dir();
+    let input = dir.path().join("input");
+    fs::write(&input, "old").unwrap();
+    let chest = Chest::temporary().unwrap();
+    let run = |change: bool| {
+        let call = chest.stage("read").path("input", &input);
+        call.run_with_status(|| {
+            if change {
+                fs::write(&input, "new").unwrap();
+            }
+            fs::read_to_string(&input).unwrap()
+        })
+    };
+    let spoilt = run(true).unwrap();
+    assert_eq!((spoilt.value.as_str(), spoilt.not_stored.unwrap().kind()), ("new", ErrorKind::Busy));
+    fs::write(&input, "old").unwrap();
+    assert_eq!(run(false).unwrap().value.as_str(), "old");
+    let again = run(false).unwrap();
+    assert_eq!((again.value.as_str(), again.status), ("old", Status::Memory));
+}
+
+#[test]
+fn results_whose_arguments_are_not_known_stay_where_they_are() {
+    let chest = Chest::temporary().unwrap();
+    for i in 0..2u8 {
+        chest.stage("f").arg("text", vec![i.to_string(); 30_000].concat()).run(|| i).unwrap();
+        chest.stage("f").arg("list", vec![i; 40_000]).run(|| i).unwrap();
+    }
+    let calls = chest.stage("f").calls().unwrap();
+    assert_eq!(calls.iter().filter(|call| call.is_cut).count(), 2);
+    assert_eq!(chest.stage("f").version(2).upgrade::<u8>(|_| true).unwrap(), 2);
+    assert_eq!(chest.len().unwrap(), 4);
+    assert!(chest.stats().unwrap().resident_bytes > 60_000, "what is told of a call counts too");
+}
+
+#[test]
+fn moved_results_are_as_old_as_they_were() {
+    let chest = Chest::temporary().unwrap();
+    chest.stage("f").arg("x", 1.26).arg("log", 1).run(|| 1u8).unwrap();
+    let before = chest.stage("f").calls().unwrap()[0].computed;
+    let new = chest.stage("f").version(2).round(icechest::Round::to(0.5)).ignore(["log"]);
+    assert_eq!(new.upgrade::<u8>(|_| true).unwrap(), 1);
+    assert_eq!(chest.stage("f").calls().unwrap()[0].computed, before);
+    assert_eq!(*new.arg("x", 1.3).arg("log", 2).run(|| 9u8).unwrap(), 1);
+}
+
+#[test]
+fn stages_of_other_modules_keep_their_entries() {
+    let chest = Chest::temporary().unwrap();
+    chest.stage("f").module("a").arg("x", 1).run(|| 1u8).unwrap();
+    chest.stage("f").module("b").arg("x", 1).run(|| 2u8).unwrap();
+    assert_eq!(chest.stage("f").module("a").forget_all().unwrap(), 1);
+    assert_eq!(*chest.stage("f").module("b").arg("x", 1).run(|| 9u8).unwrap(), 2);
+    assert_eq!(chest.stage("f").forget_all().unwrap(), 1);
+}
+
+#[test]
+fn a_large_result_that_is_held_is_not_loaded_twice() {
+    let dir = dir();
+    let chest = Chest::builder().budget("64KiB").open(dir.path()).unwrap();
+    let run = || chest.stage("f").call().run(|| vec![7u64; 100_000]).unwrap();
+    let held = run();
+    assert!(Arc::ptr_eq(&held, &run()));
+    assert!(chest.stats().unwrap().pinned_bytes >= 800_000);
+}

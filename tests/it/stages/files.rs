@@ -185,13 +185,27 @@ fn a_stage_that_makes_files_makes_them_once() {
         })
     };
     for _ in 0..2 {
-        let chest = Chest::open(dir.path().join("chest")).unwrap();
+        let chest = Chest::builder().inline_limit(0).open(dir.path().join("chest")).unwrap();
         let stored = make(&chest).unwrap();
         stored.restore(dir.path().join("out")).unwrap();
         assert_eq!(fs::read_to_string(dir.path().join("out/report.txt")).unwrap(), "three");
         assert_eq!(chest.stage("report").calls().unwrap()[0].arguments["n"].to::<u32>().unwrap(), 3);
     }
     assert_eq!(made.get(), 1);
+    // Damage is noticed when the files are restored; then they are made again.
+    let chest = Chest::open(dir.path().join("chest")).unwrap();
+    let key = make(&chest).unwrap().key().unwrap().clone();
+    if let Some(file) = chest.file(&key).unwrap() {
+        let mut bytes = fs::read(&file).unwrap();
+        let place = bytes.windows(5).position(|window| window == b"three").unwrap();
+        bytes[place] ^= 1;
+        drop(chest);
+        fs::write(&file, bytes).unwrap();
+        let chest = Chest::open(dir.path().join("chest")).unwrap();
+        assert_eq!(make(&chest).unwrap().restore(dir.path().join("out")).unwrap_err().kind(), ErrorKind::Damaged);
+        make(&chest).unwrap().restore(dir.path().join("out")).unwrap();
+        assert_eq!(made.get(), 2);
+    }
     let chest = Chest::open(dir.path().join("chest")).unwrap();
     assert_eq!(fs::read_dir(dir.path().join("chest/tmp")).unwrap().count(), 0);
     let failed = chest.stage("report").arg("n", 4).run_files(|path| fs::write(path.join("x"), "")).unwrap_err();

@@ -219,3 +219,64 @@ fn a_task_waits_for_another_handle_without_keeping_its_thread() {
     });
     assert_eq!(std::fs::read_dir(dir.path().join("leases")).unwrap().count(), 0);
 }
+
+#[test]
+fn who_joins_a_result_that_could_not_be_stored_is_told() {
+    #[derive(serde::Serialize, serde::Deserialize, icechest::Plain, Debug)]
+    struct Odd {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        x: Option<u32>,
+    }
+    let chest = Chest::temporary().unwrap();
+    let (begun, has_begun) = mpsc::channel();
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            chest.stage("f").call().run(|| {
+                begun.send(()).unwrap();
+                thread::sleep(Duration::from_millis(50));
+                Odd { x: None }
+            })
+        });
+        has_begun.recv().unwrap();
+        let run = chest.stage("f").call().run_with_status(|| Odd { x: Some(1) }).unwrap();
+        assert_eq!((run.value.x, run.status, run.key), (None, Status::Joined, None));
+        assert_eq!(run.not_stored.unwrap().kind(), ErrorKind::Unsupported);
+    });
+}
+
+#[test]
+fn a_stage_in_a_closure_that_makes_a_value_waits_for_nobody() {
+    let chest = Chest::temporary().unwrap();
+    let (begun, has_begun) = mpsc::channel();
+    let (go, goes) = mpsc::channel();
+    thread::scope(|scope| {
+        // Computes the call, and needs the key that the other thread makes.
+        let (chest, begun) = (&chest, &begun);
+        scope.spawn(move || {
+            chest.stage("f").call().run(|| {
+                begun.send(()).unwrap();
+                goes.recv().unwrap();
+                *chest.get_or_insert_with("k", || 5u64).unwrap()
+            })
+        });
+        has_begun.recv().unwrap();
+        let value = chest.get_or_insert_with("k", || {
+            go.send(()).unwrap();
+            *chest.stage("f").call().run(|| 3u64).unwrap()
+        });
+        assert_eq!(*value.unwrap(), 3);
+    });
+}
+
+#[cfg(unix)]
+#[test]
+fn leases_follow_no_links() {
+    let dir = dir();
+    let (chest, outside) = (dir.path().join("chest"), dir.path().join("outside"));
+    std::fs::create_dir(&outside).unwrap();
+    let opened = Chest::open(&chest).unwrap();
+    std::os::unix::fs::symlink(&outside, chest.join("leases")).unwrap();
+    // It is computed all the same.
+    assert_eq!(*opened.stage("f").call().run(|| 1u8).unwrap(), 1);
+    assert_eq!(std::fs::read_dir(&outside).unwrap().count(), 0);
+}
