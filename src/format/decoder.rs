@@ -627,18 +627,19 @@ mod tests {
 
     /// A payload of several blocks, stored with a label within the third.
     fn stored() -> (Vec<u8>, Vec<u8>, usize) {
-        let payload: Vec<u8> = (0..5 * BLOCK + 1000).map(|i| (i * i >> 7) as u8).collect();
+        let payload: Vec<u8> = (0..5 * BLOCK + 1000).map(|i| ((i * i) >> 7) as u8).collect();
         let label_at = 2 * BLOCK + 77;
         let file = [&payload[..label_at], LABEL, &payload[label_at..]].concat();
         (payload, file, label_at)
     }
 
-    fn map(payload: &[u8], file: &[u8], label_at: usize) -> io::Result<Option<Mmap>> {
-        let mut stored = tempfile::tempfile()?;
-        stored.write_all(file)?;
+    fn map(payload: &[u8], file: &[u8], label_at: usize) -> Result<Option<Mmap>> {
+        let io = |error| Error::io("cannot be tried", error);
+        let mut stored = tempfile::tempfile().map_err(io)?;
+        stored.write_all(file).map_err(io)?;
         let checksums = payload.chunks(BLOCK).flat_map(checksum).collect();
         let (len, label_len) = (payload.len() as u64, LABEL.len() as u64);
-        Payload::file(Arc::new(stored), len, label_at as u64, label_len, checksums).unwrap().map(false, false)
+        Payload::file(Arc::new(stored), len, label_at as u64, label_len, checksums)?.map(false, false).map_err(io)
     }
 
     #[test]

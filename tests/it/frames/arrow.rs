@@ -486,6 +486,25 @@ fn a_dictionary_of_one_long_text_comes_back() {
     assert_eq!(found[0].slice(0, 10), batch.slice(0, 10));
 }
 
+#[test]
+fn numbers_that_come_once_get_no_large_dictionary_and_long_text_does() {
+    let dir = super::dir();
+    let chest = Chest::builder().budget(0).open(dir.path()).unwrap();
+    let stored = |key: &str, column: ArrayRef| {
+        let batch = RecordBatch::try_from_iter([("c", column)]).unwrap();
+        chest.insert(key, batch.clone()).unwrap();
+        same(&chest.get::<RecordBatch>(key).unwrap(), &batch).unwrap();
+        chest.info(key).unwrap().stored_bytes
+    };
+    let mut random = fastrand::Rng::with_seed(8);
+    let numbers: ArrayRef = Arc::new(UInt64Array::from_iter_values((0..100_000).map(|_| random.u64(..))));
+    // With all of them in a dictionary, 17 bits each come on top.
+    assert!(stored("numbers", numbers) < 900_000);
+    let text = "ice ".repeat(50_000);
+    let texts: ArrayRef = Arc::new(StringArray::from(vec![text.as_str(); 300]));
+    assert!(stored("text", texts) < 50_000);
+}
+
 /// What its own reader would take for an attack is not written: then it stays in memory.
 #[test]
 fn a_frame_that_could_not_be_read_back_stays_in_memory() {
