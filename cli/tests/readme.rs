@@ -44,7 +44,10 @@ fn readme_commands_and_python_lines_work() {
         std::fs::copy(file.path(), dir.path().join("data").join(file.file_name())).unwrap();
     }
     let blocks = blocks(&readme, &["console", "python"]);
-    assert_eq!(blocks.iter().map(|(language, _)| *language).collect::<Vec<_>>(), ["console", "console", "python", "console"]);
+    assert_eq!(
+        blocks.iter().map(|(language, _)| *language).collect::<Vec<_>>(),
+        ["console", "console", "python", "console"]
+    );
     for (language, text) in blocks {
         match language {
             "python" => python(text, dir.path()),

@@ -229,7 +229,8 @@ fn parts_of_frames_are_read_in_pieces() {
 
     let path = chest.file("f").unwrap().unwrap();
     let mut bytes = fs::read(&path).unwrap();
-    let end = bytes.len() * 9 / 10;
+    // Not in the last block, which has the footer.
+    let end = bytes.len() * 7 / 10;
     bytes[end] ^= 1;
     fs::write(path, bytes).unwrap();
     let found: Vec<_> = chest.select("f").rows(..100_000).batches().unwrap().collect();
