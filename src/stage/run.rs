@@ -77,7 +77,7 @@ impl<V: Value> Run<V> {
         Self { took: began.elapsed(), ..self }
     }
 
-    fn is_not_stored(mut self, error: Error) -> Self {
+    fn unstored(mut self, error: Error) -> Self {
         self.key = None;
         self.not_stored = Some(error);
         self
@@ -280,7 +280,7 @@ fn joined<V: Value>(call: &Call, key: &Key, result: Shared) -> Option<Run<V>> {
     // Of another type only where a keymap gives two stages one key; then each computes its own.
     let mut run = Run::new(key, result.value.downcast().ok()?, Status::Joined);
     if let Some(error) = result.not_stored {
-        run = run.is_not_stored(error.again());
+        run = run.unstored(error.again());
     }
     call.count(run.status);
     let took = call.stage.chest.store().ok()?.stages.took(key);
@@ -317,7 +317,7 @@ fn keep_computed<V: Value>(call: &Call, key: &Key, value: Arc<V>, took: Duration
         Err(error) => {
             call.stage.counters.count_not_stored();
             call.stage.tell(&CallEvent::NotStored { key, error: &error });
-            run.is_not_stored(error)
+            run.unstored(error)
         }
     }
 }
