@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use super::little_endian;
 use super::mask::Mask;
+#[cfg(feature = "arrow")]
 use crate::key::Digest;
 use crate::key::outline::Outline;
 use crate::key::stream::Stream;
@@ -109,6 +110,7 @@ impl Column {
     }
 
     /// Elements that each stand for something else, by its digest.
+    #[cfg(feature = "arrow")]
     pub(super) fn digests(&mut self, mut of: impl FnMut(usize) -> Digest, len: usize, mask: Option<&Mask>) {
         for index in 0..len {
             let digest = mask.is_none_or(|mask| mask.get(index)).then(|| of(index));
