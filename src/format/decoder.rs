@@ -4,12 +4,8 @@ use std::collections::HashSet;
 #[cfg(feature = "ndarray")]
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
-#[cfg(any(feature = "arrow", feature = "ndarray", feature = "polars"))]
+#[cfg(any(feature = "arrow", feature = "polars"))]
 use std::ops::Range;
-#[cfg(feature = "polars")]
-use std::sync::OnceLock;
-#[cfg(feature = "polars")]
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::thread;
 
@@ -68,28 +64,6 @@ pub(crate) fn in_parallel<B: Split>(
     })
 }
 
-/// What `make` makes of each number below `count`, in order; on as many threads as pay for so many bytes.
-#[cfg(feature = "polars")]
-pub(crate) fn make_in_parallel<T: Send + Sync>(
-    count: usize,
-    bytes: usize,
-    make: &(dyn Fn(usize) -> T + Sync),
-) -> Vec<T> {
-    let (places, next): (Vec<OnceLock<T>>, _) = ((0..count).map(|_| OnceLock::new()).collect(), AtomicUsize::new(0));
-    let work = || {
-        loop {
-            let number = next.fetch_add(1, Ordering::Relaxed);
-            let Some(place) = places.get(number) else { break };
-            place.get_or_init(|| make(number));
-        }
-    };
-    thread::scope(|scope| {
-        (1..threads(bytes).min(count)).for_each(|_| _ = scope.spawn(work));
-        work();
-    });
-    places.into_iter().filter_map(OnceLock::into_inner).collect()
-}
-
 /// What can be cut into parts that threads of their own work on.
 pub(crate) trait Split: Send + Sized {
     fn len(&self) -> usize;
@@ -104,20 +78,6 @@ impl Split for &mut [u8] {
     fn take_front(&mut self, len: usize) -> Self {
         let (front, back) = std::mem::take(self).split_at_mut(len);
         *self = back;
-        front
-    }
-}
-
-/// Places in a buffer that others look at.
-#[cfg(any(feature = "arrow", feature = "ndarray", feature = "polars"))]
-impl Split for Range<usize> {
-    fn len(&self) -> usize {
-        ExactSizeIterator::len(self)
-    }
-
-    fn take_front(&mut self, len: usize) -> Self {
-        let front = self.start..self.start + len;
-        self.start = front.end;
         front
     }
 }
@@ -304,11 +264,9 @@ impl Payload {
         Ok(Some(map))
     }
 
-    /// Verifies all blocks, with several threads if there are many.
+    /// Verifies all blocks. One thread: two that fault pages of one mapping in take longer.
     fn verify_mapped(&self, map: &[u8]) -> io::Result<()> {
-        in_parallel(0..self.len as usize, BLOCK, 0, &|_, part: Range<usize>| {
-            part.step_by(BLOCK).try_for_each(|start| self.verify_block(map, start))
-        })
+        (0..self.len as usize).step_by(BLOCK).try_for_each(|start| self.verify_block(map, start))
     }
 
     /// Verifies the block that begins at this offset of the payload.
@@ -653,14 +611,6 @@ mod tests {
             file[place] ^= 1;
             assert!(map(&payload, &file, label_at).is_err(), "a change at {place} is not noticed");
             file[place] ^= 1;
-        }
-    }
-
-    #[test]
-    fn what_threads_make_is_in_order_and_complete() {
-        for count in [0, 1, 2, 1000] {
-            let made = make_in_parallel(count, usize::MAX, &|number| number * 3);
-            assert_eq!(made, (0..count).map(|number| number * 3).collect::<Vec<_>>());
         }
     }
 }

@@ -27,8 +27,6 @@ use std::str::FromStr;
 pub use self::decoder::Decoder;
 #[cfg(feature = "blosc")]
 pub(crate) use self::decoder::in_parallel;
-#[cfg(feature = "polars")]
-pub(crate) use self::decoder::make_in_parallel;
 pub(crate) use self::decoder::{Payload, ReadAt, Verified, threads};
 pub use self::encoder::Encoder;
 pub(crate) use self::encoder::{Body, TemporaryFile, checksum};

@@ -15,7 +15,7 @@ use polars_core::frame::column::Column;
 use polars_core::prelude::{CompatLevel, PolarsError, PolarsResult};
 use polars_core::series::Series;
 
-use crate::format::{ipc, make_in_parallel};
+use crate::format::ipc;
 
 /// The frame in batches, if it comes back from an Arrow file as it is: one that the libraries carry, and panic at neither.
 pub(super) fn carried(frame: &DataFrame) -> Option<(SchemaRef, Vec<RecordBatch>)> {
@@ -68,9 +68,9 @@ fn to_field(field: &PolarsField) -> Result<Field, ArrowError> {
 /// # Errors
 /// That of polars, when it lacks a type.
 pub(super) fn from_batches(schema: &SchemaRef, batches: &[RecordBatch]) -> PolarsResult<DataFrame> {
-    let height: usize = batches.iter().map(RecordBatch::num_rows).sum();
-    let column = |index: usize| {
-        let field = from_field(schema.field(index)).map_err(cannot)??;
+    let height = batches.iter().map(RecordBatch::num_rows).sum();
+    let column = |(index, field): (usize, &Arc<Field>)| {
+        let field = from_field(field).map_err(cannot)??;
         let chunks = batches.iter().map(|batch| {
             let (array, _) = to_ffi(&batch.column(index).to_data()).map_err(cannot)?;
             // SAFETY: as in `to_batches`.
@@ -80,11 +80,7 @@ pub(super) fn from_batches(schema: &SchemaRef, batches: &[RecordBatch]) -> Polar
         });
         Ok(Column::from(Series::try_from((&field, chunks.collect::<PolarsResult<Vec<_>>>()?))?))
     };
-    // Text becomes views, of 16 bytes each; nothing else takes time.
-    let width = schema.fields().len();
-    let texts = schema.fields().iter().filter(|field| !field.data_type().is_primitive()).count();
-    let columns = make_in_parallel(width, height.saturating_mul(16 * texts), &column);
-    let columns = columns.into_iter().collect::<PolarsResult<Vec<_>>>()?;
+    let columns = schema.fields().iter().enumerate().map(column).collect::<PolarsResult<Vec<_>>>()?;
     DataFrame::new(height, columns)
 }
 
