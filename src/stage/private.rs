@@ -118,7 +118,7 @@ pub fn run<R: Output>(call: Call, body: impl FnOnce() -> R) -> R {
     }
 }
 
-/// As [`run`], of an async function.
+/// As `run`, of an async function.
 pub async fn run_async<R: Output>(call: Call, body: impl Future<Output = R>) -> R {
     if let Ok(Some(stored)) = R::from_stored(&call) {
         return stored;
@@ -145,7 +145,7 @@ pub fn try_run<R: Output, E: From<Error>>(call: Call, body: impl FnOnce() -> Res
     finish(&call, done)
 }
 
-/// As [`try_run`], of an async function.
+/// As `try_run`, of an async function.
 pub async fn try_run_async<R: Output, E: From<Error>>(
     call: Call,
     body: impl Future<Output = Result<R, E>>,
