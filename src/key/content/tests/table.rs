@@ -51,6 +51,7 @@ fn polars() -> Vec<(String, Digest)> {
 
 #[test]
 fn digests_stay_as_they_are() {
+    #[allow(unused_mut, reason = "without features there is nothing to add")]
     let mut digests = plain();
     #[cfg(feature = "ndarray")]
     digests.extend(arrays());
