@@ -1,8 +1,10 @@
 //! How fast content is read for its digest, beside the floor of adding up the same bytes in the same run:
-//! `cargo bench --workspace --bench digests`; frames with the feature `polars`. Each figure is the median of five runs.
+//! `cargo bench --workspace --bench digests`; frames with the feature `polars`; `-- 10` for a file of 10 GiB besides, in the
+//! folder for temporary files. Each figure is the median of five runs.
 
 use std::fs;
 use std::hint::black_box;
+use std::io::{Read, Write};
 use std::time::{Duration, Instant};
 
 #[cfg(feature = "polars")]
@@ -26,7 +28,41 @@ fn main() -> Result {
     arrays(&numbers, &print)?;
     #[cfg(feature = "polars")]
     frames(numbers, &print)?;
-    files(&print)
+    files(&print)?;
+    let gib = std::env::args().find_map(|argument| argument.parse().ok());
+    gib.map_or(Ok(()), huge_file)
+}
+
+/// A file of so many GiB, beside reading it into a buffer.
+fn huge_file(gib: usize) -> Result {
+    let dir = tempfile::tempdir()?;
+    let path = dir.path().join("huge");
+    let mut block: Vec<u8> = (0..8 << 20).map(|i: u64| (i.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8).collect();
+    let mut file = fs::File::create(&path)?;
+    for _ in 0..gib * 128 {
+        file.write_all(&block)?;
+    }
+    file.sync_all()?;
+    let mut read = || -> Result {
+        let mut file = fs::File::open(&path)?;
+        while file.read(&mut block)? > 0 {}
+        Ok(())
+    };
+    let mut times = [Vec::new(), Vec::new()];
+    for _ in 0..RUNS {
+        let began = Instant::now();
+        read()?;
+        times[0].push(began.elapsed());
+        let began = Instant::now();
+        black_box(Digest::of_path(&path)?);
+        times[1].push(began.elapsed());
+    }
+    let [floor, ours] = times.map(|mut times| {
+        times.sort();
+        (gib << 30) as f64 / times[RUNS / 2].as_secs_f64() / 1e9
+    });
+    println!("{:<44}{ours:>8.2}{:>8.2}", format!("file of {gib} GiB, of reading it by one thread"), ours / floor);
+    Ok(())
 }
 
 fn arrays(numbers: &[f64], print: &dyn Fn(&str, f64)) -> Result {

@@ -2,8 +2,6 @@
 
 #[cfg(any(feature = "arrow", feature = "ndarray"))]
 use std::fmt;
-#[cfg(feature = "ndarray")]
-use std::{io::Write, marker::PhantomData};
 
 #[cfg(feature = "arrow")]
 use arrow_array::RecordBatch;
@@ -19,13 +17,10 @@ use crate::format::Encoder;
 use crate::key::Key;
 #[cfg(any(feature = "arrow", feature = "ndarray"))]
 use crate::value::Kind;
+#[cfg(feature = "ndarray")]
+use crate::{format::npy::Rows, value::Element};
 #[cfg(feature = "arrow")]
 use crate::{format::parquet::arrow::Pieces, value::Value};
-#[cfg(feature = "ndarray")]
-use crate::{
-    format::{Format, npy},
-    value::Element,
-};
 
 /// A value on its way to the disk.
 pub(crate) struct Target {
@@ -66,9 +61,10 @@ impl Target {
 }
 
 impl Chest {
-    /// Starts an array that is written in blocks of rows, each of the shape `row`. It is stored raw, as NPY in C order.
+    /// Starts an array that is written in blocks of rows, each of the shape `row`. Its first 8 MiB decide whether it is
+    /// compressed, as the chest's [`Compression`](crate::Compression) asks; it is stored in C order.
     ///
-    /// Memory: 4 MiB. Nobody sees the array before [`finish`](ArrayWriter::finish); a writer that is dropped before
+    /// Memory: 24 MiB at most. Nobody sees the array before [`finish`](ArrayWriter::finish); a writer that is dropped before
     /// leaves nothing behind, and until then the key keeps what it has.
     ///
     /// # Errors
@@ -88,11 +84,8 @@ impl Chest {
     /// ```
     #[cfg(feature = "ndarray")]
     pub fn array_writer<A: Element>(&self, key: impl Into<Key>, row: &[usize]) -> Result<ArrayWriter<A>> {
-        let (target, mut out) = Target::new(self, key.into())?;
-        // Long enough for any number of rows; the real one is known at the end.
-        let header = npy::header(A::DTYPE, false, &[&[usize::MAX], row].concat(), 0);
-        out.write_all(&header).map_err(|error| target.place.name(Error::io("cannot write the array", error)))?;
-        Ok(ArrayWriter { target, out, shape: [&[0], row].concat(), header: header.len(), elements: PhantomData })
+        let (target, out) = Target::new(self, key.into())?;
+        Ok(ArrayWriter { target, rows: Rows::new(out, row) })
     }
 
     /// Starts a frame that is written in record batches.
@@ -138,12 +131,7 @@ impl Chest {
 #[must_use = "nothing is stored before `finish`"]
 pub struct ArrayWriter<A> {
     target: Target,
-    out: Encoder,
-    /// The rows so far, and the shape of each.
-    shape: Vec<usize>,
-    /// The length of the header.
-    header: usize,
-    elements: PhantomData<A>,
+    rows: Rows<A>,
 }
 
 #[cfg(feature = "ndarray")]
@@ -154,18 +142,14 @@ impl<A: Element> ArrayWriter<A> {
     /// [`Invalid`](crate::ErrorKind::Invalid) when the rows have another shape; nothing is written then. After an error of
     /// writing the array cannot be finished.
     pub fn write<D: Dimension>(&mut self, rows: ArrayView<'_, A, D>) -> Result<()> {
-        if rows.ndim() != self.shape.len() || rows.shape()[1..] != self.shape[1..] {
-            let (found, wanted) = (rows.shape(), &self.shape[1..]);
+        let shape = self.rows.shape();
+        if rows.ndim() != shape.len() || rows.shape()[1..] != shape[1..] {
+            let (found, wanted) = (rows.shape(), &shape[1..]);
             let message = format!("a block of the shape {found:?} has not rows of the shape {wanted:?}");
             return Err(Error::invalid(message).with_key(&self.target.key));
         }
-        let count = rows.shape()[0];
-        let out = &mut self.out;
-        self.target.write(|| {
-            npy::write_elements(rows.into_dyn(), false, out).map_err(|error| Error::io("cannot write the array", error))
-        })?;
-        self.shape[0] += count;
-        Ok(())
+        let stored = &mut self.rows;
+        self.target.write(|| stored.write(rows.into_dyn()).map_err(|error| Error::io("cannot write the array", error)))
     }
 
     /// Publishes the array, in place of what the key had.
@@ -173,26 +157,21 @@ impl<A: Element> ArrayWriter<A> {
     /// # Errors
     /// Those of writing and publishing; then the key keeps what it has. And those of making it durable, with
     /// [`Durability::Immediate`](crate::Durability): then the array is published.
-    pub fn finish(mut self) -> Result<()> {
+    pub fn finish(self) -> Result<()> {
         self.target.check()?;
-        let header = npy::header(A::DTYPE, false, &self.shape, self.header);
-        self.out
-            .patch(0, &header)
-            .map_err(|error| self.target.place.name(Error::io("cannot write the array", error)))?;
-        self.out.describe("dtype", A::DTYPE);
-        self.out.describe("shape", serde_json::json!(self.shape));
-        self.out.describe("order", "C");
-        let bytes = self.shape.iter().fold(size_of::<A>(), |bytes, &len| bytes.saturating_mul(len)) as u64;
-        let stored_name = format!("Array<{}, {}>", A::NAME, self.shape.len());
-        let about = About { kind: Kind::Array, stored_name, bytes, format: Format::new("npy", "npy") };
-        self.target.publish(self.out, about)
+        let bytes = self.rows.shape().iter().fold(size_of::<A>(), |bytes, &len| bytes.saturating_mul(len)) as u64;
+        let stored_name = format!("Array<{}, {}>", A::NAME, self.rows.shape().len());
+        let finished = self.rows.finish();
+        let (out, format) =
+            finished.map_err(|error| self.target.place.name(Error::io("cannot write the array", error)))?;
+        self.target.publish(out, About { kind: Kind::Array, stored_name, bytes, format })
     }
 }
 
 #[cfg(feature = "ndarray")]
 impl<A: Element> fmt::Debug for ArrayWriter<A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "ArrayWriter({}, {} of shape {:?} so far)", self.target.key, A::NAME, self.shape)
+        write!(f, "ArrayWriter({}, {} of shape {:?} so far)", self.target.key, A::NAME, self.rows.shape())
     }
 }
 

@@ -127,14 +127,11 @@ pub(crate) fn expand(options: TokenStream, function: TokenStream) -> syn::Result
     });
     let run = run(&options, &function);
     let body = &function.block;
-    let body = if signature.asyncness.is_some() {
-        quote!(#run(__call, async move #body).await)
-    } else {
-        let output = match &signature.output {
-            ReturnType::Default => quote!(),
-            ReturnType::Type(_, output) => quote!(-> #output),
-        };
-        quote!(#run(__call, move || #output #body))
+    // With its type, so that the compiler knows what `?` and `into` are to give.
+    let output = &signature.output;
+    let body = match signature.asyncness {
+        Some(_) => quote!(#run(__call, async move || #output #body).await),
+        None => quote!(#run(__call, move || #output #body)),
     };
     let place = place(&function.sig);
     *function.block = syn::parse_quote! {{

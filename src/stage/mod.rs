@@ -16,6 +16,7 @@ mod run;
 mod settings;
 mod stats;
 mod stored;
+mod trace;
 mod wait;
 
 #[doc(hidden)]

@@ -119,19 +119,19 @@ pub fn run<R: Output>(call: Call, body: impl FnOnce() -> R) -> R {
 }
 
 /// As `run`, of an async function.
-pub async fn run_async<R: Output>(call: Call, body: impl Future<Output = R>) -> R {
+pub async fn run_async<R: Output>(call: Call, body: impl AsyncFnOnce() -> R) -> R {
     if let Ok(Some(stored)) = R::from_stored(&call) {
         return stored;
     }
     let mut body = Some(body);
-    let done = run::later(&call, async { value::<R, Infallible>(Ok(take(&mut body).await)) }).await;
+    let done = run::later(&call, async { value::<R, Infallible>(Ok(take(&mut body)().await)) }).await;
     match done {
         Ok(run) => R::from_run(&call, run),
         Err(Stop::Handle(handle)) => handle,
         Err(Stop::Failed(never)) => match never {},
         Err(Stop::Cache(error)) => {
             call.stage.tell(&CallEvent::Unkeyable { error: &error });
-            take(&mut body).await
+            take(&mut body)().await
         }
     }
 }
@@ -148,12 +148,12 @@ pub fn try_run<R: Output, E: From<Error>>(call: Call, body: impl FnOnce() -> Res
 /// As `try_run`, of an async function.
 pub async fn try_run_async<R: Output, E: From<Error>>(
     call: Call,
-    body: impl Future<Output = Result<R, E>>,
+    body: impl AsyncFnOnce() -> Result<R, E>,
 ) -> Result<R, E> {
     if let Some(stored) = R::from_stored(&call)? {
         return Ok(stored);
     }
-    let done = run::later(&call, async { value(body.await) }).await;
+    let done = run::later(&call, async { value(body().await) }).await;
     finish(&call, done)
 }
 

@@ -10,6 +10,7 @@ use super::lease::{Lease, Request};
 use super::record::Record;
 use super::settings::CallEvent;
 use super::stored::{Origin, Stored};
+use super::trace::CallSpan;
 use super::wait;
 use crate::error::{Error, ErrorKind, Result};
 use crate::info::Info;
@@ -62,6 +63,14 @@ pub struct Run<V> {
     pub not_stored: Option<Error>,
 }
 
+/// What is told of a call that gave a result.
+#[cfg_attr(not(feature = "tracing"), expect(dead_code, reason = "spans alone have it"))]
+pub(super) struct Outcome<'a> {
+    pub(super) key: Option<&'a Key>,
+    pub(super) status: Status,
+    pub(super) bytes: u64,
+}
+
 impl<V: Value> Run<V> {
     fn new(key: &Key, value: Arc<V>, status: Status) -> Self {
         let bytes = value.size() as u64;
@@ -83,6 +92,10 @@ impl<V: Value> Run<V> {
         self
     }
 
+    fn outcome(&self) -> Outcome<'_> {
+        Outcome { key: self.key.as_ref(), status: self.status, bytes: self.bytes }
+    }
+
     fn shared(&self) -> Shared {
         let not_stored = self.not_stored.as_ref().map(|error| Arc::new(error.again()));
         Shared { value: self.value.clone(), not_stored }
@@ -91,6 +104,27 @@ impl<V: Value> Run<V> {
 
 /// The result of a call; `compute` runs in this thread.
 pub(super) fn now<V: Value, E: From<Error>>(
+    call: &Call,
+    compute: impl FnOnce() -> Result<Arc<V>, E>,
+) -> Result<Run<V>, E> {
+    let span = CallSpan::new(call);
+    let done = span.within(|| find_or_compute(call, compute));
+    span.end(done.as_ref().ok().map(Run::outcome));
+    done
+}
+
+/// The result of a call; `compute` runs in this task.
+pub(super) async fn later<V: Value, E: From<Error>>(
+    call: &Call,
+    compute: impl Future<Output = Result<Arc<V>, E>>,
+) -> Result<Run<V>, E> {
+    let span = CallSpan::new(call);
+    let done = span.around(find_or_compute_later(call, compute)).await;
+    span.end(done.as_ref().ok().map(Run::outcome));
+    done
+}
+
+fn find_or_compute<V: Value, E: From<Error>>(
     call: &Call,
     compute: impl FnOnce() -> Result<Arc<V>, E>,
 ) -> Result<Run<V>, E> {
@@ -120,7 +154,7 @@ pub(super) fn now<V: Value, E: From<Error>>(
                     Some(request) => usable(request.wait())?,
                     None => None,
                 };
-                if let Some(run) = find(call, &key)? {
+                if let Some(run) = find_again(call, &key)? {
                     lead.finish(run.shared());
                     return Ok(run.since(began));
                 }
@@ -132,8 +166,7 @@ pub(super) fn now<V: Value, E: From<Error>>(
     }
 }
 
-/// The result of a call; `compute` runs in this task.
-pub(super) async fn later<V: Value, E: From<Error>>(
+async fn find_or_compute_later<V: Value, E: From<Error>>(
     call: &Call,
     compute: impl Future<Output = Result<Arc<V>, E>>,
 ) -> Result<Run<V>, E> {
@@ -158,7 +191,7 @@ pub(super) async fn later<V: Value, E: From<Error>>(
                     Some(request) => usable(lease(request).await)?,
                     None => None,
                 };
-                if let Some(run) = find(call, &key)? {
+                if let Some(run) = find_again(call, &key)? {
                     lead.finish(run.shared());
                     return Ok(run.since(began));
                 }
@@ -199,6 +232,15 @@ async fn lease(mut request: Request) -> Result<Lease> {
 
 /// The stored result, if it may be used. What is damaged is put aside.
 pub(super) fn find<V: Value>(call: &Call, key: &Key) -> Result<Option<Run<V>>> {
+    look(call, key, || call.stage.tell(&CallEvent::Stale { key }))
+}
+
+/// As [`find`], for who has looked before and waited then: another may have computed it meanwhile.
+fn find_again<V: Value>(call: &Call, key: &Key) -> Result<Option<Run<V>>> {
+    look(call, key, || {})
+}
+
+fn look<V: Value>(call: &Call, key: &Key, tell_stale: impl FnOnce()) -> Result<Option<Run<V>>> {
     let (stage, settings) = (&call.stage, &*call.stage.settings);
     if settings.force {
         return Ok(None);
@@ -220,7 +262,7 @@ pub(super) fn find<V: Value>(call: &Call, key: &Key) -> Result<Option<Run<V>>> {
     };
     let run = Run::new(key, value, status);
     if !is_valid(call, key, &run)? {
-        stage.tell(&CallEvent::Stale { key });
+        tell_stale();
         return Ok(None);
     }
     call.count(status);
@@ -251,6 +293,7 @@ pub(super) fn stored<V: Value>(call: &Call) -> Result<Option<Stored<V>>> {
     stage.counters.add_saved(record.as_ref().map_or(Duration::ZERO, Record::took).saturating_sub(took));
     stage.tell(&CallEvent::Hit { key: &key, status });
     let origin = Origin { status, took, bytes: info.bytes };
+    CallSpan::new(call).end(Some(Outcome { key: Some(&key), status, bytes: info.bytes }));
     Ok(Some(Stored::at(&stage.chest, key, record.and_then(|record| record.edition()), origin)))
 }
 

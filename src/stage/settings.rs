@@ -14,6 +14,7 @@ use super::memo::Memo;
 use super::record::{self, CallInfo, Record};
 use super::run::{self, Status};
 use super::stats::{Counters, StageStats};
+use super::trace;
 use crate::chest::Chest;
 use crate::error::{Error, Result};
 use crate::key::signature::Reading;
@@ -321,6 +322,9 @@ impl Stage {
 
     /// Tells `hook` of hits, misses and what goes wrong, on the thread of the call.
     ///
+    /// With the feature `tracing` each call is a span besides, `call` of the target `icechest::stage`, with the fields `stage`,
+    /// `key`, `status` and `bytes`; calls that it makes are within it, and what goes wrong is a warning.
+    ///
     /// ```
     /// use icechest::CallEvent;
     /// use std::sync::{Arc, atomic::{AtomicU32, Ordering}};
@@ -486,6 +490,7 @@ impl Stage {
     }
 
     pub(super) fn tell(&self, event: &CallEvent<'_>) {
+        trace::event(self.name(), event);
         if let Some(hook) = &self.settings.hook {
             hook(event);
         }

@@ -141,11 +141,40 @@ fn arrays_are_written_in_pieces() {
 }
 
 #[test]
+fn arrays_in_pieces_are_compressed_where_that_pays() {
+    let dir = dir();
+    let chest = Chest::builder().budget(0).inline_limit(0).compression(Compression::Fast).open(dir.path()).unwrap();
+    // Its first chunks are zeros, which take no room.
+    let whole = Array2::from_shape_fn((4_000, 700), |(i, _)| if i < 1500 { 0 } else { i as i64 / 7 });
+    let mut writer = chest.array_writer::<i64>("a", &[700]).unwrap();
+    for rows in whole.axis_chunks_iter(ndarray::Axis(0), 333) {
+        writer.write(rows).unwrap();
+    }
+    writer.finish().unwrap();
+    assert_eq!(*chest.get::<Array2<i64>>("a").unwrap(), whole);
+    let part = chest.slice::<i64, _, _, _>("a", s![1490..1510, 10..20]).unwrap();
+    assert_eq!(part, whole.slice(s![1490..1510, 10..20]));
+    let info = chest.info("a").unwrap();
+    assert_eq!((info.format.as_deref(), info.bytes), (Some("b2nd"), 4_000 * 700 * 8));
+    assert!(info.stored_bytes < info.bytes / 20, "{}", info.stored_bytes);
+    assert_eq!(info.about["compression"], "lz4+shuffle");
+    // What is short is decided upon at the end.
+    let mut writer = chest.array_writer::<u8>("short", &[1000]).unwrap();
+    for _ in 0..50 {
+        writer.write(Array2::from_elem((2, 1000), 5).view()).unwrap();
+    }
+    writer.finish().unwrap();
+    let info = chest.info("short").unwrap();
+    assert_eq!((info.format.as_deref(), &info.about["shape"]), (Some("b2nd"), &serde_json::json!([100, 1000])));
+    assert!(Chest::check(chest.path()).run().unwrap().is_healthy());
+}
+
+#[test]
 fn a_writer_that_is_dropped_leaves_nothing() {
     let (_dir, chest) = raw();
     chest.insert("a", Array1::from_elem(10, 1_u8)).unwrap();
     let mut writer = chest.array_writer::<u64>("a", &[1000]).unwrap();
-    for _ in 0..10 {
+    for _ in 0..20 {
         writer.write(Array2::from_elem((100, 1000), 5_u64).view()).unwrap();
     }
     assert_eq!(files(chest.path(), "tmp"), 1);

@@ -4,7 +4,7 @@
 //! tells truthfully also what it does not hold, and a batch of new keys costs one change for each bucket instead of one
 //! for each key.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
@@ -14,6 +14,7 @@ use twox_hash::XxHash3_64;
 use super::sql_error;
 use super::state::State;
 use crate::error::{Error, Result};
+use crate::key::Map;
 
 /// Entries of a bucket before it is split, on the average.
 const LOAD: i64 = 128;
@@ -23,6 +24,12 @@ pub(super) const MOST: i64 = 1 << 31;
 
 /// So many at the most are in memory while they are changed.
 const MOST_LOADED: usize = if cfg!(test) { 16 } else { 2048 };
+
+/// So many at the most stay in memory of those that were read: 8 MiB, or the index of half a million keys.
+const MOST_READ: usize = if cfg!(test) { 16 } else { 4096 };
+
+/// Bytes of the entries of a bucket that is worth keeping: twice what they are on the average.
+const MOST_ENTRIES: usize = 2 * LOAD as usize * ENTRY;
 
 /// Bytes of the checksum and of the level.
 const HEAD: usize = 9;
@@ -68,14 +75,19 @@ fn seal(number: i64, rest: &[u8]) -> [u8; 8] {
 }
 
 /// Level and entries of a bucket as it is stored.
-fn open(number: i64, blob: &[u8]) -> Result<(u32, impl Iterator<Item = (u32, i64)>)> {
+fn open(number: i64, blob: &[u8]) -> Result<(u32, &[u8])> {
     let damaged = || Error::damaged("a part of the catalog's index does not match its checksum");
     let (sealed, rest) = blob.split_first_chunk::<8>().ok_or_else(damaged)?;
     let (level, entries) = rest.split_first().ok_or_else(damaged)?;
     if seal(number, rest) != *sealed || *level > 32 {
         return Err(damaged());
     }
-    Ok((u32::from(*level), parse(entries)))
+    Ok((u32::from(*level), entries))
+}
+
+/// The versions of a hash among the entries of its bucket.
+fn versions(entries: &[u8], hash: u32) -> Vec<i64> {
+    parse(entries).filter(|(other, _)| *other == hash).map(|(_, version)| version).collect()
 }
 
 fn parse(entries: &[u8]) -> impl Iterator<Item = (u32, i64)> {
@@ -102,25 +114,60 @@ fn read<T>(sql: &Connection, number: i64, visit: impl FnOnce(&[u8]) -> Result<T>
     visit(blob)
 }
 
-/// The versions that a key of this hash may have; usually that is one or none. `count` is how many buckets there were at
-/// some time; it is brought up to date where that matters.
-pub(super) fn find(sql: &Connection, count: &Cell<i64>, hash: u32) -> Result<Vec<i64>> {
-    loop {
-        let number = number(hash, count.get());
-        let found = read(sql, number, |blob| {
-            let (level, entries) = open(number, blob)?;
-            let is_right = ends_in(hash, level) == number;
-            Ok(is_right.then(|| entries.filter(|(other, _)| *other == hash).map(|(_, version)| version).collect()))
-        })?;
-        if let Some(versions) = found {
-            return Ok(versions);
+/// The index as a reader sees it, with the buckets that it has read and verified.
+pub(super) struct Index {
+    /// The buckets that there were at some time; brought up to date where that matters.
+    pub(super) count: Cell<i64>,
+    /// Levels and entries of buckets, as of one commit.
+    read: RefCell<Map<i64, (u32, Box<[u8]>)>>,
+}
+
+impl Index {
+    pub(super) fn new() -> Self {
+        Self { count: Cell::new(1), read: RefCell::default() }
+    }
+
+    /// Somebody committed, perhaps: what was read must be read again.
+    pub(super) fn forget(&mut self) {
+        self.read.get_mut().clear();
+    }
+
+    /// The versions that a key of this hash may have; usually that is one or none. `keeps` says whether what is read will
+    /// be asked for again before the next commit.
+    pub(super) fn find(&self, sql: &Connection, hash: u32, keeps: bool) -> Result<Vec<i64>> {
+        loop {
+            let number = number(hash, self.count.get());
+            if let Some((level, entries)) = self.read.borrow().get(&number)
+                && ends_in(hash, *level) == number
+            {
+                return Ok(versions(entries, hash));
+            }
+            let found = read(sql, number, |blob| {
+                let (level, entries) = open(number, blob)?;
+                let is_right = ends_in(hash, level) == number;
+                if is_right && keeps {
+                    self.keep(number, level, entries);
+                }
+                Ok(is_right.then(|| versions(entries, hash)))
+            })?;
+            if let Some(versions) = found {
+                return Ok(versions);
+            }
+            // It was split since.
+            let now = State::read(sql)?.buckets;
+            if now <= self.count.get() {
+                return Err(wrong_size());
+            }
+            self.count.set(now);
         }
-        // It was split since.
-        let now = State::read(sql)?.buckets;
-        if now <= count.get() {
-            return Err(wrong_size());
+    }
+
+    fn keep(&self, number: i64, level: u32, entries: &[u8]) {
+        let mut read = self.read.borrow_mut();
+        // None is better than another: hashes are spread evenly.
+        if read.len() < MOST_READ && entries.len() <= MOST_ENTRIES {
+            read.insert(number, (level, entries.into()));
         }
-        count.set(now);
     }
 }
 
@@ -146,7 +193,7 @@ impl Buckets {
                 if level != self::level(number, count) {
                     return Err(wrong_size());
                 }
-                Ok(place.insert(Bucket { level, entries: entries.collect(), is_changed: false }))
+                Ok(place.insert(Bucket { level, entries: parse(entries).collect(), is_changed: false }))
             }),
         }
     }
@@ -229,7 +276,7 @@ pub(super) fn verify(sql: &Connection, count: i64) -> Result<Sum> {
     for number in 0..count {
         read(sql, number, |blob| {
             let (level, entries) = open(number, blob)?;
-            for (hash, version) in entries {
+            for (hash, version) in parse(entries) {
                 if self::number(hash, count) != number || level != self::level(number, count) {
                     return Err(Error::damaged("an entry of the catalog's index is where nobody finds it"));
                 }
@@ -279,7 +326,7 @@ mod tests {
         let sql = Connection::open_in_memory().unwrap();
         super::super::schema::create(&sql, "boot").unwrap();
         let hash = |version: i64| XxHash3_64::oneshot(&version.to_le_bytes()) as u32;
-        let old = Cell::new(1);
+        let mut old = Index::new();
         // More than are in memory at a time.
         for batch in 0..20 {
             let mut state = State::read(&sql).unwrap();
@@ -295,10 +342,11 @@ mod tests {
             state.write(&sql).unwrap();
             for version in 0..(batch + 1) * 1000 {
                 let expected = if version % 1000 == 0 { vec![] } else { vec![version] };
-                assert_eq!(find(&sql, &Cell::new(1), hash(version)).unwrap(), expected);
-                assert_eq!(find(&sql, &old, hash(version)).unwrap(), expected);
+                assert_eq!(Index::new().find(&sql, hash(version), false).unwrap(), expected);
+                assert_eq!(old.find(&sql, hash(version), true).unwrap(), expected);
             }
-            assert!(old.get() > batch && old.get() <= state.buckets);
+            assert!(old.count.get() > batch && old.count.get() <= state.buckets);
+            old.forget();
             let mut sum = Sum::default();
             (0..(batch + 1) * 1000)
                 .filter(|version| version % 1000 != 0)

@@ -214,7 +214,8 @@ impl Reader {
 
     /// The versions that a key may have.
     fn versions(&self, key: &Key) -> Result<Vec<i64>> {
-        buckets::find(&self.sql, &self.buckets, short(hash(key.canonical()))).map_err(|error| error.with_key(key))
+        let hash = short(hash(key.canonical()));
+        self.index.find(&self.sql, hash, self.stays()).map_err(|error| error.with_key(key))
     }
 }
 

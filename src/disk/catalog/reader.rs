@@ -4,7 +4,6 @@
 //! somebody commits. Only for a moment, because the log cannot begin again from its start while there is one. The thread that
 //! ends it also brings the log into the database, which is waiting for the disk most of the time.
 
-use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -12,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 
+use super::buckets::Index;
 use super::wal_index::WalIndex;
 use super::{LOG_PAGES, MOST_LOG_PAGES, connect, sql_error};
 use crate::error::Result;
@@ -25,10 +25,11 @@ const MANY: u32 = 8;
 /// A connection for queries.
 pub(super) struct Reader {
     pub(super) sql: Connection,
-    /// The buckets of the index, as far as is known.
-    pub(super) buckets: Cell<i64>,
+    pub(super) index: Index,
     /// The log's stamp from before the open snapshot began.
     snapshot: Option<u128>,
+    /// The stamp at which the buckets of `index` were read.
+    indexed: Option<u128>,
     /// When snapshots began to be many, and how many.
     since: Instant,
     begun: u32,
@@ -42,6 +43,19 @@ impl Reader {
         }
         self.begun = self.begun.saturating_add(1);
         self.begun > MANY
+    }
+
+    /// Whether the snapshot stays open after this query.
+    pub(super) fn stays(&self) -> bool {
+        self.snapshot.is_some()
+    }
+
+    /// Forgets what was read of the index if somebody committed since, or if that cannot be told.
+    fn note(&mut self, stamp: Option<u128>) {
+        if stamp.is_none() || stamp != self.indexed {
+            self.index.forget();
+            self.indexed = stamp;
+        }
     }
 
     fn begin(&mut self, stamp: Option<u128>) -> Result<()> {
@@ -134,7 +148,14 @@ fn bring_in(sql: &Connection) {
 
 impl Readers {
     pub(super) fn new(sql: Connection, path: &Path, durable: bool) -> Self {
-        let reader = Mutex::new(Reader { sql, buckets: Cell::new(1), snapshot: None, since: Instant::now(), begun: 0 });
+        let reader = Mutex::new(Reader {
+            sql,
+            index: Index::new(),
+            snapshot: None,
+            indexed: None,
+            since: Instant::now(),
+            begun: 0,
+        });
         let (log, wishes, wished) = (Mutex::default(), Mutex::default(), Condvar::new());
         let shared = Arc::new(Shared { path: path.to_owned(), durable, reader, log, wishes, wished });
         Self { shared, thread: Mutex::default() }
@@ -146,6 +167,7 @@ impl Readers {
         let stamp = index.map(WalIndex::stamp);
         if stamp.is_none() || reader.snapshot != stamp {
             reader.end();
+            reader.note(stamp);
             // One that is open while others write keeps the log from beginning again; where it is long, none stays.
             let is_short = |stamp: &u128| WalIndex::frames(*stamp) <= LOG_PAGES;
             let stays = stamp.filter(|stamp| is_short(stamp) && reader.is_busy() && self.will_be_ended());

@@ -151,7 +151,7 @@ impl Catalog {
     pub(crate) fn boot(&self) -> Result<String> {
         self.read(|reader| {
             let State { buckets, boot, .. } = State::read(&reader.sql)?;
-            reader.buckets.set(buckets);
+            reader.index.count.set(buckets);
             Ok(boot)
         })
     }

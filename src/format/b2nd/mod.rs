@@ -15,7 +15,7 @@ mod write;
 use std::io::{Error, Result};
 
 pub(crate) use self::read::{Header, read_header};
-pub(crate) use self::write::write;
+pub(crate) use self::write::{Stream, write};
 use super::blosc::{self, invalid, unsupported};
 
 /// Target sizes of a chunk and of a block, in bytes.
@@ -36,6 +36,7 @@ const MAX_HEADER: u64 = 1 << 20;
 const ZEROS: i64 = i64::MIN | (1 << 56);
 
 /// How an array is cut up. An array without dimensions counts as one of shape `[1]`.
+#[derive(Clone)]
 struct Layout {
     typesize: usize,
     shape: Vec<usize>,

@@ -28,48 +28,140 @@ pub(crate) fn write(
     shape: &[usize],
     elements: &mut dyn Read,
 ) -> Result<()> {
-    if shape.len() > MAX_NDIM || !(1..=255).contains(&typesize) {
-        let ndim = shape.len();
-        return Err(unsupported(format!("a Blosc2 array of {ndim} dimensions with elements of {typesize} bytes")));
+    check(typesize, shape)?;
+    let mut stream = Stream::new(out, recipe, dtype, Layout::plan(typesize, shape)?, shape.len())?;
+    let mut left = stream.layout.bytes;
+    while left > 0 {
+        let free = stream.free();
+        elements.read_exact(free)?;
+        let len = free.len();
+        stream.fill(out, len)?;
+        left -= len;
     }
-    let layout = Layout::plan(typesize, shape)?;
-    // The lengths are not known yet; those of the header do not depend on them.
-    let start = encode_header(&layout, recipe, dtype, shape, 0, 0)?;
-    out.write_all(&start)?;
-    let (packed, index) = write_chunks(out, recipe, &layout, elements)?;
-    out.write_all(&index)?;
-    out.write_all(&TRAILER)?;
-    let len = start.len() as u64 + packed + index.len() as u64 + TRAILER.len() as u64;
-    out.patch(0, &encode_header(&layout, recipe, dtype, shape, len, packed)?)
+    stream.end(out, shape)
 }
 
-/// The bytes that the chunks took, and the index chunk.
-fn write_chunks(
-    out: &mut dyn PatchWrite,
-    recipe: Recipe,
-    layout: &Layout,
-    elements: &mut dyn Read,
-) -> Result<(u64, Vec<u8>)> {
-    let Some(axis) = layout.split else { return Ok((0, vec![])) };
-    let mut codec = Compressor::new(recipe, layout.typesize, layout.block_bytes)?;
-    let (mut data, mut chunk) = (zeroed(layout.chunk_bytes)?, Vec::new());
-    let (mut offsets, mut packed) = (Vec::new(), 0u64);
-    for n in 0..layout.chunks {
-        let (_, len) = layout.run(axis, n);
-        elements.read_exact(&mut data[..len])?;
-        data[len..].fill(0);
-        codec.compress(&data, &mut chunk)?;
-        // Readers take zeros in the index only, never in the place of a chunk.
-        if blosc::is_zeros(&chunk) {
-            offsets.extend(ZEROS.to_le_bytes());
-            continue;
-        }
-        offsets.extend(packed.to_le_bytes());
-        out.write_all(&chunk)?;
-        packed += chunk.len() as u64;
+fn check(typesize: usize, shape: &[usize]) -> Result<()> {
+    if shape.len() <= MAX_NDIM && (1..=255).contains(&typesize) {
+        return Ok(());
     }
-    Compressor::new(Recipe::BYTES, 8, 64 << 10)?.compress(&offsets, &mut chunk)?;
-    Ok((packed, chunk))
+    let ndim = shape.len();
+    Err(unsupported(format!("a Blosc2 array of {ndim} dimensions with elements of {typesize} bytes")))
+}
+
+/// A frame that is being written, chunk by chunk.
+pub(crate) struct Stream {
+    recipe: Recipe,
+    dtype: String,
+    /// Of an array with more rows than will come, where their number is not known.
+    layout: Layout,
+    codec: Option<Compressor>,
+    /// The chunk that is being filled, and how far.
+    data: Vec<u8>,
+    filled: usize,
+    chunk: Vec<u8>,
+    /// Where chunks begin.
+    offsets: Vec<u8>,
+    /// Bytes of the header and of the chunks.
+    start: usize,
+    packed: u64,
+    /// Chunks so far.
+    written: usize,
+}
+
+impl Stream {
+    /// A frame of any number of rows. A row has elements, and the rows that will come are longer than a chunk.
+    pub(crate) fn of_rows(
+        out: &mut dyn PatchWrite,
+        recipe: Recipe,
+        dtype: &str,
+        typesize: usize,
+        row: &[usize],
+    ) -> Result<Self> {
+        let bytes = super::product(typesize, row)?.max(1);
+        // More than any disk has room for; all numbers of the layout can be told all the same.
+        let shape = [&[((isize::MAX as usize) >> 3) / bytes], row].concat();
+        check(typesize, &shape)?;
+        Self::new(out, recipe, dtype, Layout::plan(typesize, &shape)?, shape.len())
+    }
+
+    fn new(out: &mut dyn PatchWrite, recipe: Recipe, dtype: &str, layout: Layout, ndim: usize) -> Result<Self> {
+        // The lengths are not known yet; those of the header do not depend on them.
+        let start = encode_header(&layout, recipe, dtype, &layout.shape[..ndim], 0, 0)?;
+        out.write_all(&start)?;
+        let codec = match layout.bytes {
+            0 => None,
+            _ => Some(Compressor::new(recipe, layout.typesize, layout.block_bytes)?),
+        };
+        let data = zeroed(layout.chunk_bytes)?;
+        let (chunk, offsets, dtype) = (Vec::new(), Vec::new(), dtype.to_owned());
+        let start = start.len();
+        Ok(Self { recipe, dtype, layout, codec, data, filled: 0, chunk, offsets, start, packed: 0, written: 0 })
+    }
+
+    /// Where the bytes that come next belong; never empty as long as there are any.
+    fn free(&mut self) -> &mut [u8] {
+        let len = self.layout.split.map_or(0, |axis| self.layout.run(axis, self.written).1);
+        self.data.get_mut(self.filled..len).unwrap_or_default()
+    }
+
+    /// So many bytes have come to where they belong.
+    fn fill(&mut self, out: &mut dyn PatchWrite, len: usize) -> Result<()> {
+        self.filled += len;
+        if self.free().is_empty() { self.write_chunk(out) } else { Ok(()) }
+    }
+
+    pub(crate) fn write(&mut self, out: &mut dyn PatchWrite, mut bytes: &[u8]) -> Result<()> {
+        while !bytes.is_empty() {
+            let free = self.free();
+            let len = free.len().min(bytes.len());
+            let (now, rest) = bytes.split_at(len);
+            free[..len].copy_from_slice(now);
+            self.fill(out, len)?;
+            bytes = rest;
+        }
+        Ok(())
+    }
+
+    fn write_chunk(&mut self, out: &mut dyn PatchWrite) -> Result<()> {
+        let Some(codec) = &mut self.codec else { return Ok(()) };
+        self.data[self.filled..].fill(0);
+        codec.compress(&self.data, &mut self.chunk)?;
+        (self.filled, self.written) = (0, self.written + 1);
+        // Readers take zeros in the index only, never in the place of a chunk.
+        if blosc::is_zeros(&self.chunk) {
+            self.offsets.extend(ZEROS.to_le_bytes());
+            return Ok(());
+        }
+        self.offsets.extend(self.packed.to_le_bytes());
+        out.write_all(&self.chunk)?;
+        self.packed += self.chunk.len() as u64;
+        Ok(())
+    }
+
+    /// Ends a frame of so many rows, all of which were written.
+    pub(crate) fn finish(mut self, out: &mut dyn PatchWrite, rows: usize) -> Result<()> {
+        let Layout { typesize, mut shape, chunk, block, .. } = self.layout.clone();
+        shape[0] = rows;
+        if self.filled > 0 {
+            self.write_chunk(out)?;
+        }
+        self.layout = Layout::new(typesize, shape.clone(), chunk, block)?;
+        self.end(out, &shape)
+    }
+
+    /// Writes what follows the chunks, and the header.
+    fn end(mut self, out: &mut dyn PatchWrite, shape: &[usize]) -> Result<()> {
+        debug_assert_eq!(self.written, self.layout.chunks);
+        self.chunk.clear();
+        if self.written > 0 {
+            Compressor::new(Recipe::BYTES, 8, 64 << 10)?.compress(&self.offsets, &mut self.chunk)?;
+        }
+        out.write_all(&self.chunk)?;
+        out.write_all(&TRAILER)?;
+        let len = self.start as u64 + self.packed + self.chunk.len() as u64 + TRAILER.len() as u64;
+        out.patch(0, &encode_header(&self.layout, self.recipe, &self.dtype, shape, len, self.packed)?)
+    }
 }
 
 /// Trailer version 1: no metalayers of variable length, its own length (35), no fingerprint.

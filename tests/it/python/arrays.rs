@@ -19,6 +19,17 @@ impl Cases {
     }
 }
 
+impl Cases {
+    /// As [`add_array`](Self::add_array), written in blocks of so many rows.
+    fn add_rows<A: Number, D: Dimension + Send + Sync + 'static>(&mut self, array: Array<A, D>, rows: usize) {
+        self.add_array("rows", array.clone());
+        let (key, _) = self.cases.last().unwrap();
+        let mut writer = self.chest.array_writer::<A>(key, &array.shape()[1..]).unwrap();
+        array.axis_chunks_iter(Axis(0), rows).for_each(|block| writer.write(block).unwrap());
+        writer.finish().unwrap();
+    }
+}
+
 /// Elements that are made of bits and compared by their bytes.
 pub(super) trait Number: Element + bytemuck::NoUninit {
     fn of(bits: u64) -> Self;
@@ -141,5 +152,24 @@ fn python_reads_arrays_of_several_chunks_and_blocks() {
         let formats = cases.check();
         let expected = if compression == Compression::Never { "npy" } else { "b2nd" };
         assert_eq!(formats, [expected, expected, expected, "npy"]);
+    }
+}
+
+#[test]
+fn python_reads_arrays_that_were_written_in_pieces() {
+    for (compression, expected) in
+        [(Compression::Fast, "b2nd"), (Compression::Small, "b2nd"), (Compression::Never, "npy")]
+    {
+        let mut cases = Cases::new(compression);
+        cases.add_rows(filled::<f64, _>(Ix2(3011, 997), smooth), 100);
+        // A block that is larger than the beginning; rows that are larger than a chunk; just the beginning; noise.
+        cases.add_rows(filled::<i32, _>(Ix1(5_000_001), smooth), 4_999_999);
+        cases.add_rows(filled::<u16, _>(Ix3(3, 70, 30_011), smooth), 1);
+        cases.add_rows(filled::<u8, _>(Ix1(8 << 20), smooth), 1 << 20);
+        let mut turned = filled::<f32, _>(Ix2(40, 100_003), smooth);
+        turned.invert_axis(Axis(1));
+        cases.add_rows(turned, 7);
+        cases.add_rows(filled::<i64, _>(Ix1(2_000_000), noise), 300_000);
+        assert_eq!(cases.check(), [expected, expected, expected, expected, expected, "npy"]);
     }
 }

@@ -109,6 +109,38 @@ async fn fetch_or_fail(name: &str) -> Result<String> {
     if name.is_empty() { Err(Error::new(icechest::ErrorKind::Invalid, "no name")) } else { Ok(name.repeat(2)) }
 }
 
+/// The type of what `?` and `into` give is known from the signature alone.
+#[stage(chest = CHEST)]
+async fn parsed(text: &str) -> std::result::Result<i64, Box<dyn std::error::Error + Send + Sync>> {
+    futures_lite::future::yield_now().await;
+    if text.is_empty() {
+        return Err("no number".into());
+    }
+    let number: i32 = text.parse()?;
+    Ok(number.into())
+}
+
+#[stage(chest = CHEST)]
+async fn widened(number: u8) -> u64 {
+    number.into()
+}
+
+#[test]
+fn async_bodies_know_their_types() {
+    /// What an executor with several threads asks for.
+    fn sent<T: Send>(task: T) -> T {
+        task
+    }
+    let text = "17".to_owned();
+    block_on(async {
+        assert_eq!(sent(parsed(&text)).await.unwrap(), 17);
+        assert_eq!(parsed("").await.unwrap_err().to_string(), "no number");
+        assert!(parsed("x").await.unwrap_err().is::<std::num::ParseIntError>());
+        assert_eq!(sent(widened(5)).await, 5);
+        assert_eq!(sent(fetch("ab".into(), 3)).await, b"aba");
+    });
+}
+
 #[test]
 fn async_functions() {
     block_on(async {

@@ -224,6 +224,15 @@ fn listen(stage: Stage) -> (Stage, Arc<Mutex<Vec<String>>>) {
 }
 
 #[test]
+fn what_is_too_old_is_told_once() {
+    let dir = dir();
+    let chest = Chest::open(dir.path()).unwrap();
+    let (stage, events) = listen(chest.stage("f").expire(Duration::ZERO));
+    assert_eq!([status(&stage, 1), status(&stage, 1)], [Status::Computed; 2]);
+    assert_eq!(*events.lock().unwrap(), ["miss", "stale", "miss"]);
+}
+
+#[test]
 fn a_damaged_result_is_put_aside_and_computed_again() {
     const TEXT: &str = "the text that is stored, as it is";
     for inline_limit in [16 << 10, 0] {
