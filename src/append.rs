@@ -6,6 +6,10 @@ use crate::format::{self, Decoder, Encoder, Format};
 use crate::key::Key;
 use crate::value::{IntoValue, Kind, Partial};
 
+/// Values in more parts are made whole: all files of a value are open while it is read, and a process may have no more than
+/// a thousand.
+const MOST_PARTS: usize = if cfg!(test) { 4 } else { 500 };
+
 impl Chest {
     /// Adds rows to a frame or an array (along its first axis), without writing again what is there: they go into a file of
     /// their own, a part of the value. If there is no such value, the rows are one.
@@ -16,7 +20,7 @@ impl Chest {
     /// Costs the writing of the rows and some work in the catalog for each part that there is. A part that is not larger than
     /// the new rows is written again together with them, up to 64 MiB: so a thousand small additions become some ten files.
     /// A value of less than the [inline limit](crate::Builder::inline_limit) is written again as a whole, and so is, once, an
-    /// array in Fortran order. [`compact`](Self::compact) makes one file of all parts.
+    /// array in Fortran order. [`compact`](Self::compact) makes one file of all parts; so does this when there are 500.
     ///
     /// # Errors
     /// [`WrongType`](crate::ErrorKind::WrongType) when the value is of another type, [`Invalid`](crate::ErrorKind::Invalid)
@@ -39,7 +43,12 @@ impl Chest {
     where
         I::Value: Partial,
     {
-        self.store()?.append(&key.into(), rows.into_value())
+        let (store, key) = (self.store()?, key.into());
+        if store.append(&key, rows.into_value())? >= MOST_PARTS {
+            // The rows are published; parts that cannot be made one now stay what they are, and the next call tries again.
+            let _ = store.compact(&key, rewrite);
+        }
+        Ok(())
     }
 
     /// Writes a value that consists of parts as one file, as it was before [`append`](Self::append). Tells whether it had
@@ -76,5 +85,29 @@ fn rewrite(kind: Kind, input: &mut Decoder, out: Encoder) -> Result<(Encoder, Fo
         #[cfg(any(feature = "arrow", feature = "polars"))]
         Kind::Frame => format::parquet::rewrite(input, out),
         _ => Err(Error::unsupported(format!("this build cannot write a value of the kind {kind}"))),
+    }
+}
+
+#[cfg(all(test, feature = "ndarray"))]
+#[allow(clippy::unwrap_used, reason = "these are tests")]
+mod tests {
+    use ndarray::Array1;
+
+    use super::*;
+
+    #[test]
+    fn many_parts_are_made_one() {
+        let chest = Chest::builder().inline_limit(0).temporary().unwrap();
+        let mut parts = Vec::new();
+        let mut expected = Vec::new();
+        for i in 0..10 {
+            // Each shorter than the one before, so that none is merged.
+            let rows = Array1::from_elem(1000 - 50 * i, i as u64);
+            expected.extend(rows.iter().copied());
+            chest.append("a", rows).unwrap();
+            parts.push(chest.info("a").unwrap().parts);
+        }
+        assert_eq!(parts, [1, 2, 3, 4, 1, 2, 3, 4, 1, 2]);
+        assert_eq!(chest.get::<Array1<u64>>("a").unwrap().to_vec(), expected);
     }
 }

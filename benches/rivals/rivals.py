@@ -388,7 +388,7 @@ def text(x, y, words, style=""):
 
 
 def of_scale(scale):
-    return "" if scale == 1 else f" (times {scale:g}: a test, no measurement)"
+    return "" if scale == 1 else f" (times {scale:g})"
 
 
 def machine():
@@ -404,7 +404,7 @@ def arguments():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--runs", type=int, default=5, metavar="N", help="medians of so many runs (5)")
     parser.add_argument("--work", nargs="+", choices=WORKS, metavar="NAME", help=", ".join(WORKS))
-    parser.add_argument("--scale", type=float, default=1.0, metavar="F", help="0.1: a tenth of the data, for a test")
+    parser.add_argument("--scale", type=float, default=1.0, metavar="F", help="0.1: a tenth of the data, for a test; 10 at most")
     parser.add_argument("--out", type=Path, metavar="FILE.json", default=TARGET / "rivals/rivals.json",
                         help="all runs; the chart is put next to it, as FILE.svg")
     parser.add_argument("--worker", type=Path, metavar="PATH", help="the built example rivals_worker",
@@ -412,8 +412,8 @@ def arguments():
     parser.add_argument("--dir", type=Path, metavar="D", default=TARGET / "rivals", help="where the stores are made")
     parser.add_argument("--venv", type=Path, metavar="D", default=TARGET / "rivals-python", help="where the rivals are")
     options = parser.parse_args()
-    if options.runs < 1 or not 0 < options.scale <= 1:
-        parser.error("--runs is at least 1, --scale more than 0 and at most 1")
+    if options.runs < 1 or not 0 < options.scale <= 10:
+        parser.error("--runs is at least 1, --scale more than 0 and at most 10")
     return options
 
 

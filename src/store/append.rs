@@ -18,8 +18,8 @@ const ATTEMPTS: usize = 100;
 const LARGEST_MERGED: u64 = 64 << 20;
 
 impl Store {
-    /// Adds rows to a value; if there is none, they are one.
-    pub(crate) fn append<V: Partial>(&self, key: &Key, rows: Arc<V>) -> Result<()> {
+    /// Adds rows to a value; if there is none, they are one. Gives how many parts follow the value's own file.
+    pub(crate) fn append<V: Partial>(&self, key: &Key, rows: Arc<V>) -> Result<usize> {
         if let Err(error) = key.check().and_then(|()| AnyValue::check(&*rows)).and_then(|()| rows.height().map(|_| ()))
         {
             return Err(error.with_key(key));
@@ -32,7 +32,7 @@ impl Store {
                 Some(row) => check_type::<V>(key, row.kind, &row.stored_name)
                     .and_then(|()| self.read_rows::<V>(row, 0, Some(0)))
                     .and_then(|stored| self.append_to(&lock, row, &stored, &rows)),
-                None => self.write(key, &*rows).and_then(|draft| self.publish_over(&lock, None, draft)),
+                None => self.write(key, &*rows).and_then(|draft| self.publish_over(&lock, None, draft)).map(|()| 0),
             };
             match done {
                 // What was read belongs to a version that is no more.
@@ -43,36 +43,49 @@ impl Store {
         Err(Error::new(ErrorKind::Busy, "other processes change the value all the time").with_key(key))
     }
 
-    fn append_to<V: Partial>(&self, lock: &KeyLock<'_>, row: &Row, stored: &V, rows: &Arc<V>) -> Result<()> {
+    fn append_to<V: Partial>(&self, lock: &KeyLock<'_>, row: &Row, stored: &V, rows: &Arc<V>) -> Result<usize> {
         rows.check_follows(stored)?;
         let count = rows.height()? as u64;
         if count == 0 {
-            return Ok(());
+            return Ok(0);
         }
         let as_part = match row.rows().filter(|_| has_room_for_parts(row)) {
             Some(before) => self.draft_rows(row, before, rows, count)?,
             None => None,
         };
-        let draft = match as_part {
+        let (draft, parts) = match as_part {
             Some(draft) => draft,
-            None => self.with_joined(row, 0, row.bytes, rows, |joined| self.write(lock.key(), joined))?,
+            None => (self.with_joined(row, 0, row.bytes, rows, |joined| self.write(lock.key(), joined))?, 0),
         };
-        self.publish_over(lock, Some(row.version), draft)
+        self.publish_over(lock, Some(row.version), draft)?;
+        Ok(parts)
     }
 
-    /// Writes rows as a part, together with small parts before. None if they cannot be one.
-    fn draft_rows<V: Partial>(&self, row: &Row, before: u64, rows: &Arc<V>, count: u64) -> Result<Option<Draft>> {
+    /// Writes rows as a part, together with small parts before. Gives how many parts there are then; none if the rows cannot
+    /// be one.
+    fn draft_rows<V: Partial>(
+        &self,
+        row: &Row,
+        before: u64,
+        rows: &Arc<V>,
+        count: u64,
+    ) -> Result<Option<(Draft, usize)>> {
         let mut parts = row.parts()?;
         let merged = parts.split_off(first_to_merge(&parts, AnyValue::size(&**rows)));
+        let len = parts.len() + 1;
         let start = merged.iter().fold(before, |start, part| start.saturating_sub(part.rows));
         let draft = |rows: &dyn AnyValue| {
             let write = || self.disk.draft_rows(row, parts, start, rows, before - start + count);
             self.guard(&row.key, write)
         };
-        if merged.is_empty() {
-            return draft(&**rows);
-        }
-        self.with_joined(row, start, merged.iter().map(|part| part.bytes).sum(), rows, |joined| draft(joined))
+        let draft = match merged.as_slice() {
+            [] => draft(&**rows)?,
+            _ => {
+                let bytes = merged.iter().map(|part| part.bytes).sum();
+                self.with_joined(row, start, bytes, rows, |joined| draft(joined))?
+            }
+        };
+        Ok(draft.map(|draft| (draft, len)))
     }
 
     /// Reads the rows from `start` on, which take so many bytes, and works on them together with those that follow.

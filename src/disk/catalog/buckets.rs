@@ -25,7 +25,7 @@ pub(super) const MOST: i64 = 1 << 31;
 /// So many at the most are in memory while they are changed.
 const MOST_LOADED: usize = if cfg!(test) { 16 } else { 2048 };
 
-/// So many at the most stay in memory of those that were read: 8 MiB, or the index of half a million keys.
+/// So many at the most stay in memory of those that were read: some 6 MiB, the index of half a million keys.
 const MOST_READ: usize = if cfg!(test) { 16 } else { 4096 };
 
 /// Bytes of the entries of a bucket that is worth keeping: twice what they are on the average.
@@ -132,12 +132,13 @@ impl Index {
         self.read.get_mut().clear();
     }
 
-    /// The versions that a key of this hash may have; usually that is one or none. `keeps` says whether what is read will
-    /// be asked for again before the next commit.
-    pub(super) fn find(&self, sql: &Connection, hash: u32, keeps: bool) -> Result<Vec<i64>> {
+    /// The versions that a key of this hash may have; usually that is one or none. Where the snapshot `is_known`, it is that in
+    /// which buckets were read before, and in which this one is kept for the next query.
+    pub(super) fn find(&self, sql: &Connection, hash: u32, is_known: bool) -> Result<Vec<i64>> {
         loop {
             let number = number(hash, self.count.get());
-            if let Some((level, entries)) = self.read.borrow().get(&number)
+            if is_known
+                && let Some((level, entries)) = self.read.borrow().get(&number)
                 && ends_in(hash, *level) == number
             {
                 return Ok(versions(entries, hash));
@@ -145,7 +146,7 @@ impl Index {
             let found = read(sql, number, |blob| {
                 let (level, entries) = open(number, blob)?;
                 let is_right = ends_in(hash, level) == number;
-                if is_right && keeps {
+                if is_right && is_known {
                     self.keep(number, level, entries);
                 }
                 Ok(is_right.then(|| versions(entries, hash)))

@@ -215,7 +215,7 @@ impl Reader {
     /// The versions that a key may have.
     fn versions(&self, key: &Key) -> Result<Vec<i64>> {
         let hash = short(hash(key.canonical()));
-        self.index.find(&self.sql, hash, self.stays()).map_err(|error| error.with_key(key))
+        self.index.find(&self.sql, hash, self.is_indexed()).map_err(|error| error.with_key(key))
     }
 }
 

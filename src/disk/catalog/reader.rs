@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use rusqlite::Connection;
 
 use super::buckets::Index;
+use super::state::State;
 use super::wal_index::WalIndex;
 use super::{LOG_PAGES, MOST_LOG_PAGES, connect, sql_error};
 use crate::error::Result;
@@ -30,6 +31,8 @@ pub(super) struct Reader {
     snapshot: Option<u128>,
     /// The stamp at which the buckets of `index` were read.
     indexed: Option<u128>,
+    /// Whether the open snapshot is of that stamp.
+    is_indexed: bool,
     /// When snapshots began to be many, and how many.
     since: Instant,
     begun: u32,
@@ -45,17 +48,9 @@ impl Reader {
         self.begun > MANY
     }
 
-    /// Whether the snapshot stays open after this query.
-    pub(super) fn stays(&self) -> bool {
-        self.snapshot.is_some()
-    }
-
-    /// Forgets what was read of the index if somebody committed since, or if that cannot be told.
-    fn note(&mut self, stamp: Option<u128>) {
-        if stamp.is_none() || stamp != self.indexed {
-            self.index.forget();
-            self.indexed = stamp;
-        }
+    /// Whether the buckets that `index` has are those of the snapshot.
+    pub(super) fn is_indexed(&self) -> bool {
+        self.is_indexed
     }
 
     fn begin(&mut self, stamp: Option<u128>) -> Result<()> {
@@ -64,8 +59,23 @@ impl Reader {
         Ok(())
     }
 
+    /// Makes the buckets that were read before those of the snapshot, which is to stay, by forgetting them if need be.
+    fn take_index(&mut self, index: &WalIndex) -> Result<()> {
+        // With the first query a snapshot really begins. A commit may have come between it and the stamp that was looked at
+        // before; then there are buckets of the one and rows of the other.
+        State::read(&self.sql)?;
+        let stamp = Some(index.stamp());
+        self.is_indexed = stamp == self.snapshot;
+        if self.is_indexed && stamp != self.indexed {
+            self.index.forget();
+            self.indexed = stamp;
+        }
+        Ok(())
+    }
+
     fn end(&mut self) {
         self.snapshot = None;
+        self.is_indexed = false;
         if !self.sql.is_autocommit() {
             // Ending what only reads does not fail; if it did, the next snapshot would say so.
             let _ = self.sql.prepare_cached("COMMIT").and_then(|mut end| end.execute([]));
@@ -153,6 +163,7 @@ impl Readers {
             index: Index::new(),
             snapshot: None,
             indexed: None,
+            is_indexed: false,
             since: Instant::now(),
             begun: 0,
         });
@@ -163,17 +174,31 @@ impl Readers {
 
     /// Runs `work` in a snapshot that has all commits up to this moment.
     pub(super) fn read<T>(&self, index: Option<&WalIndex>, work: impl FnOnce(&Reader) -> Result<T>) -> Result<T> {
-        let mut reader = self.shared.reader();
-        let stamp = index.map(WalIndex::stamp);
+        let reader = self.shared.reader();
+        self.read_at(index.map(|index| (index, index.stamp())), reader, work)
+    }
+
+    fn read_at<T>(
+        &self,
+        at: Option<(&WalIndex, u128)>,
+        mut reader: MutexGuard<'_, Reader>,
+        work: impl FnOnce(&Reader) -> Result<T>,
+    ) -> Result<T> {
+        let stamp = at.map(|(_, stamp)| stamp);
         if stamp.is_none() || reader.snapshot != stamp {
             reader.end();
-            reader.note(stamp);
             // One that is open while others write keeps the log from beginning again; where it is long, none stays.
             let is_short = |stamp: &u128| WalIndex::frames(*stamp) <= LOG_PAGES;
             let stays = stamp.filter(|stamp| is_short(stamp) && reader.is_busy() && self.will_be_ended());
             reader.begin(stays)?;
         }
-        let done = work(&reader);
+        let run = || {
+            if let Some((index, _)) = at.filter(|_| reader.snapshot.is_some() && !reader.is_indexed) {
+                reader.take_index(index)?;
+            }
+            work(&reader)
+        };
+        let done = run();
         if done.is_err() || reader.snapshot.is_none() {
             reader.end();
         }
@@ -273,6 +298,24 @@ mod tests {
                 assert_eq!(ours.boot().unwrap(), boot);
             }
         }
+    }
+
+    #[test]
+    fn the_index_of_one_commit_is_not_used_with_the_rows_of_another() {
+        let (_dir, ours, theirs) = catalogs();
+        change(&ours);
+        let is_indexed = |stamp: u128| {
+            let at = ours.wal_index.as_ref().map(|index| (index, stamp));
+            ours.readers.read_at(at, ours.readers.shared.reader(), |reader| Ok(reader.is_indexed())).unwrap()
+        };
+        let stamp = || ours.wal_index.as_ref().unwrap().stamp();
+        assert!((0..50).map(|_| is_indexed(stamp())).any(|is| is), "a snapshot that stays");
+        let before = stamp();
+        change(&theirs);
+        ours.readers.end();
+        // As if the commit had come after the look at the stamp.
+        assert!(!is_indexed(before));
+        assert!(is_indexed(stamp()));
     }
 
     #[test]

@@ -91,8 +91,11 @@ impl<A: Element> Rows<A> {
     }
 
     /// Begins the file as the beginning of the array suggests.
-    fn decide(&mut self, beginning: &[u8]) -> io::Result<()> {
-        let _ = beginning;
+    fn decide(
+        &mut self,
+        #[cfg_attr(not(feature = "blosc"), expect(unused_variables, reason = "a sample tells how to compress"))]
+        beginning: &[u8],
+    ) -> io::Result<()> {
         let row = &self.shape[1..];
         #[cfg(feature = "blosc")]
         {
