@@ -118,8 +118,14 @@ fn read<T>(sql: &Connection, number: i64, visit: impl FnOnce(&[u8]) -> Result<T>
 pub(super) struct Index {
     /// The buckets that there were at some time; brought up to date where that matters.
     pub(super) count: Cell<i64>,
-    /// Levels and entries of buckets, as of one commit.
-    read: RefCell<Map<i64, (u32, Box<[u8]>)>>,
+    /// Buckets as of one commit.
+    read: RefCell<Map<i64, Verified>>,
+}
+
+/// A bucket as it is stored, without the seal.
+struct Verified {
+    level: u32,
+    entries: Box<[u8]>,
 }
 
 impl Index {
@@ -138,7 +144,7 @@ impl Index {
         loop {
             let number = number(hash, self.count.get());
             if is_known
-                && let Some((level, entries)) = self.read.borrow().get(&number)
+                && let Some(Verified { level, entries }) = self.read.borrow().get(&number)
                 && ends_in(hash, *level) == number
             {
                 return Ok(versions(entries, hash));
@@ -167,7 +173,7 @@ impl Index {
         let mut read = self.read.borrow_mut();
         // None is better than another: hashes are spread evenly.
         if read.len() < MOST_READ && entries.len() <= MOST_ENTRIES {
-            read.insert(number, (level, entries.into()));
+            read.insert(number, Verified { level, entries: entries.into() });
         }
     }
 }
