@@ -6,8 +6,8 @@ use crate::format::{self, Decoder, Encoder, Format};
 use crate::key::Key;
 use crate::value::{IntoValue, Kind, Partial};
 
-/// Values in more parts are made whole: all files of a value are open while it is read, and a process may have no more than
-/// a thousand.
+/// A value that gets so many parts more is made whole: all its files are open while it is read, and many systems let a
+/// process have a thousand.
 const MOST_PARTS: usize = if cfg!(test) { 4 } else { 500 };
 
 impl Chest {
@@ -20,7 +20,8 @@ impl Chest {
     /// Costs the writing of the rows and some work in the catalog for each part that there is. A part that is not larger than
     /// the new rows is written again together with them, up to 64 MiB: so a thousand small additions become some ten files.
     /// A value of less than the [inline limit](crate::Builder::inline_limit) is written again as a whole, and so is, once, an
-    /// array in Fortran order. [`compact`](Self::compact) makes one file of all parts; so does this when there are 500.
+    /// array in Fortran order. [`compact`](Self::compact) makes one file of all parts; so does this, which takes as long as reading
+    /// and writing the whole value, with every five hundredth part, of which a value has so many only beyond some 16 GiB.
     ///
     /// # Errors
     /// [`WrongType`](crate::ErrorKind::WrongType) when the value is of another type, [`Invalid`](crate::ErrorKind::Invalid)
@@ -44,9 +45,10 @@ impl Chest {
         I::Value: Partial,
     {
         let (store, key) = (self.store()?, key.into());
-        if store.append(&key, rows.into_value())? >= MOST_PARTS {
-            // The rows are published; parts that cannot be made one now stay what they are, and the next call tries again.
-            let _ = store.compact(&key, rewrite);
+        let parts = store.append(&key, rows.into_value())?;
+        // The rows are published. Parts that cannot be made one now, for want of room, stay what they are for a while.
+        if parts > 0 && parts.is_multiple_of(MOST_PARTS) && store.compact(&key, rewrite).is_err() {
+            store.sync_if_wanted()?;
         }
         Ok(())
     }

@@ -56,15 +56,15 @@
 //! Memory beyond the budget: values that you hold and that do not fit, and one that each thread inserts; buffers of up to
 //! 20 MiB, and the row group of a frame that is being written (16 to 32 MiB), for each core, of which two at least, as only
 //! so many threads write at the same time; the same for each thread that reads a file, or inserts a value that does not
-//! become resident; the catalog's caches, of 20 MiB for writing and 4 MiB for reading. The system's allocator may keep
-//! freed memory on top of that, most where many
-//! threads decode frames.
+//! become resident; 24 MiB for each array or frame that is written in pieces; the catalog's caches, of 20 MiB for writing and
+//! up to 16 MiB for reading. The system's allocator may keep freed memory on top of that, most where many threads decode
+//! frames.
 //!
 //! # Features
 //!
 //! `polars`, `arrow`, `ndarray` and `blosc` (all on by default) bring in the types of those crates, `lazy` (on too) the
-//! queries of polars, which take long to compile; `zstd` compresses plain values further and comes with the first two.
-//! Without any, the core holds plain values.
+//! queries of polars, which take long to compile; `tracing` (on too) tells of the calls of stages; `zstd` compresses plain
+//! values further and comes with the first two. Without any, the core holds plain values.
 
 // The benchmark of policies, which names the crate, is part of the unit tests too.
 #[cfg(test)]

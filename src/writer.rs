@@ -62,7 +62,9 @@ impl Target {
 
 impl Chest {
     /// Starts an array that is written in blocks of rows, each of the shape `row`. Its first 8 MiB decide whether it is
-    /// compressed, as the chest's [`Compression`](crate::Compression) asks; it is stored in C order.
+    /// compressed, as the chest's [`Compression`](crate::Compression) asks; it is stored in C order. An array that is larger than
+    /// memory is read with [`slice`](Self::slice); for [`view`](Self::view) to map it, it must not be compressed
+    /// ([`Compression::Never`](crate::Compression::Never)).
     ///
     /// Memory: 24 MiB at most. Nobody sees the array before [`finish`](ArrayWriter::finish); a writer that is dropped before
     /// leaves nothing behind, and until then the key keeps what it has.

@@ -8,8 +8,9 @@ use serde::Serialize;
 
 use super::call::Call;
 use super::output::Output;
-use super::run;
+use super::run::{self, Outcome, Run};
 use super::settings::CallEvent;
+use super::trace::CallSpan;
 use crate::error::Error;
 use crate::key::Content;
 
@@ -106,16 +107,19 @@ pub fn run<R: Output>(call: Call, body: impl FnOnce() -> R) -> R {
     if let Ok(Some(stored)) = R::from_stored(&call) {
         return stored;
     }
+    let span = CallSpan::new(&call);
     let mut body = Some(body);
-    match run::now(&call, || value::<R, Infallible>(Ok(take(&mut body)()))) {
-        Ok(run) => R::from_run(&call, run),
-        Err(Stop::Handle(handle)) => handle,
+    let compute = || value::<R, Infallible>(Ok(take(&mut body)()));
+    let done = match span.within(|| run::find_or_compute(&call, compute)) {
+        Ok(run) => Ok(run),
+        Err(Stop::Handle(returned)) => Err(returned),
         Err(Stop::Failed(never)) => match never {},
-        Err(Stop::Cache(error)) => {
+        Err(Stop::Cache(error)) => span.within(|| {
             call.stage.tell(&CallEvent::Unkeyable { error: &error });
-            take(&mut body)()
-        }
-    }
+            Err(take(&mut body)())
+        }),
+    };
+    give(&call, &span, done)
 }
 
 /// As `run`, of an async function.
@@ -123,17 +127,19 @@ pub async fn run_async<R: Output>(call: Call, body: impl AsyncFnOnce() -> R) -> 
     if let Ok(Some(stored)) = R::from_stored(&call) {
         return stored;
     }
+    let span = CallSpan::new(&call);
     let mut body = Some(body);
-    let done = run::later(&call, async { value::<R, Infallible>(Ok(take(&mut body)().await)) }).await;
-    match done {
-        Ok(run) => R::from_run(&call, run),
-        Err(Stop::Handle(handle)) => handle,
+    let compute = async { value::<R, Infallible>(Ok(take(&mut body)().await)) };
+    let done = match span.around(run::find_or_compute_later(&call, compute)).await {
+        Ok(run) => Ok(run),
+        Err(Stop::Handle(returned)) => Err(returned),
         Err(Stop::Failed(never)) => match never {},
         Err(Stop::Cache(error)) => {
-            call.stage.tell(&CallEvent::Unkeyable { error: &error });
-            take(&mut body)().await
+            span.within(|| call.stage.tell(&CallEvent::Unkeyable { error: &error }));
+            Err(span.around(take(&mut body)()).await)
         }
-    }
+    };
+    give(&call, &span, done)
 }
 
 /// A function that returns a `Result`: its errors are not stored, and what is wrong with the cache is one of them.
@@ -141,8 +147,9 @@ pub fn try_run<R: Output, E: From<Error>>(call: Call, body: impl FnOnce() -> Res
     if let Some(stored) = R::from_stored(&call)? {
         return Ok(stored);
     }
-    let done = run::now(&call, || value(body()));
-    finish(&call, done)
+    let span = CallSpan::new(&call);
+    let done = span.within(|| run::find_or_compute(&call, || value(body())));
+    finish(&call, &span, done)
 }
 
 /// As `try_run`, of an async function.
@@ -153,15 +160,31 @@ pub async fn try_run_async<R: Output, E: From<Error>>(
     if let Some(stored) = R::from_stored(&call)? {
         return Ok(stored);
     }
-    let done = run::later(&call, async { value(body().await) }).await;
-    finish(&call, done)
+    let span = CallSpan::new(&call);
+    let done = span.around(run::find_or_compute_later(&call, async { value(body().await) })).await;
+    finish(&call, &span, done)
 }
 
-fn finish<R: Output, E: From<Error>>(call: &Call, done: Result<run::Run<R::Value>, Stop<R, E>>) -> Result<R, E> {
+/// What the function gives: a result that was stored, or what its body has returned.
+fn give<R: Output>(call: &Call, span: &CallSpan, done: Result<Run<R::Value>, R>) -> R {
+    span.end(Some(done.as_ref().map_or(Outcome::CALLED, Run::outcome)));
     match done {
-        Ok(run) => Ok(R::from_run(call, run)),
-        Err(Stop::Handle(handle)) => Ok(handle),
-        Err(Stop::Failed(error)) => Err(error),
-        Err(Stop::Cache(error)) => Err(error.into()),
+        Ok(run) => R::from_run(call, run),
+        Err(returned) => returned,
     }
+}
+
+fn finish<R: Output, E: From<Error>>(
+    call: &Call,
+    span: &CallSpan,
+    done: Result<Run<R::Value>, Stop<R, E>>,
+) -> Result<R, E> {
+    let error = match done {
+        Ok(run) => return Ok(give(call, span, Ok(run))),
+        Err(Stop::Handle(returned)) => return Ok(give(call, span, Err(returned))),
+        Err(Stop::Failed(error)) => error,
+        Err(Stop::Cache(error)) => error.into(),
+    };
+    span.end(None);
+    Err(error)
 }

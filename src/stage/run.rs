@@ -71,6 +71,11 @@ pub(super) struct Outcome<'a> {
     pub(super) bytes: u64,
 }
 
+impl Outcome<'_> {
+    /// The function ran, and nothing is known of what it gave.
+    pub(super) const CALLED: Self = Self { key: None, status: Status::Called, bytes: 0 };
+}
+
 impl<V: Value> Run<V> {
     fn new(key: &Key, value: Arc<V>, status: Status) -> Self {
         let bytes = value.size() as u64;
@@ -92,7 +97,7 @@ impl<V: Value> Run<V> {
         self
     }
 
-    fn outcome(&self) -> Outcome<'_> {
+    pub(super) fn outcome(&self) -> Outcome<'_> {
         Outcome { key: self.key.as_ref(), status: self.status, bytes: self.bytes }
     }
 
@@ -124,7 +129,8 @@ pub(super) async fn later<V: Value, E: From<Error>>(
     done
 }
 
-fn find_or_compute<V: Value, E: From<Error>>(
+/// As [`now`], within a span of the caller's.
+pub(super) fn find_or_compute<V: Value, E: From<Error>>(
     call: &Call,
     compute: impl FnOnce() -> Result<Arc<V>, E>,
 ) -> Result<Run<V>, E> {
@@ -166,7 +172,8 @@ fn find_or_compute<V: Value, E: From<Error>>(
     }
 }
 
-async fn find_or_compute_later<V: Value, E: From<Error>>(
+/// As [`later`], within a span of the caller's.
+pub(super) async fn find_or_compute_later<V: Value, E: From<Error>>(
     call: &Call,
     compute: impl Future<Output = Result<Arc<V>, E>>,
 ) -> Result<Run<V>, E> {

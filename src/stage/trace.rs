@@ -9,7 +9,7 @@ mod told {
     use super::super::run::Outcome;
     use super::super::settings::CallEvent;
 
-    /// The span of a call, from before its result is looked up until it is stored.
+    /// The span of a call, from before its result is looked up until it is stored; of a handle to what was there, a moment.
     pub(in super::super) struct CallSpan(Span);
 
     impl CallSpan {

@@ -162,7 +162,7 @@ impl Store {
     }
 
     /// Makes what was published durable where that is wanted at once.
-    pub(super) fn sync_if_wanted(&self) -> Result<()> {
+    pub(crate) fn sync_if_wanted(&self) -> Result<()> {
         self.note_unsynced();
         if self.durability == Durability::Immediate { self.sync() } else { Ok(()) }
     }

@@ -7,6 +7,7 @@ mod files;
 mod flight;
 mod keys;
 mod processes;
+#[cfg(feature = "tracing")]
 mod spans;
 
 /// A success, of a type that the compiler need not guess.

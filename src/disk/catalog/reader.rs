@@ -60,17 +60,16 @@ impl Reader {
     }
 
     /// Makes the buckets that were read before those of the snapshot, which is to stay, by forgetting them if need be.
-    fn take_index(&mut self, index: &WalIndex) -> Result<()> {
+    fn take_index(&mut self, index: &WalIndex) {
         // With the first query a snapshot really begins. A commit may have come between it and the stamp that was looked at
         // before; then there are buckets of the one and rows of the other.
-        State::read(&self.sql)?;
+        let has_begun = State::read(&self.sql).is_ok();
         let stamp = Some(index.stamp());
-        self.is_indexed = stamp == self.snapshot;
+        self.is_indexed = has_begun && stamp == self.snapshot;
         if self.is_indexed && stamp != self.indexed {
             self.index.forget();
             self.indexed = stamp;
         }
-        Ok(())
     }
 
     fn end(&mut self) {
@@ -192,13 +191,10 @@ impl Readers {
             let stays = stamp.filter(|stamp| is_short(stamp) && reader.is_busy() && self.will_be_ended());
             reader.begin(stays)?;
         }
-        let run = || {
-            if let Some((index, _)) = at.filter(|_| reader.snapshot.is_some() && !reader.is_indexed) {
-                reader.take_index(index)?;
-            }
-            work(&reader)
-        };
-        let done = run();
+        if let Some((index, _)) = at.filter(|_| reader.snapshot.is_some() && !reader.is_indexed) {
+            reader.take_index(index);
+        }
+        let done = work(&reader);
         if done.is_err() || reader.snapshot.is_none() {
             reader.end();
         }

@@ -79,8 +79,8 @@ impl Stream {
         row: &[usize],
     ) -> Result<Self> {
         let bytes = super::product(typesize, row)?.max(1);
-        // More than any disk has room for; all numbers of the layout can be told all the same.
-        let shape = [&[((isize::MAX as usize) >> 3) / bytes], row].concat();
+        // More than any disk has room for, where addresses have 64 bits; all numbers of the layout can be told all the same.
+        let shape = [&[(isize::MAX as usize >> 1) / bytes], row].concat();
         check(typesize, &shape)?;
         Self::new(out, recipe, dtype, Layout::plan(typesize, &shape)?, shape.len())
     }
@@ -113,6 +113,10 @@ impl Stream {
 
     pub(crate) fn write(&mut self, out: &mut dyn PatchWrite, mut bytes: &[u8]) -> Result<()> {
         while !bytes.is_empty() {
+            // The last chunk of the plan may be shorter than the others.
+            if self.written + 1 >= self.layout.chunks {
+                return Err(unsupported("a Blosc2 array that is larger than memory can be"));
+            }
             let free = self.free();
             let len = free.len().min(bytes.len());
             let (now, rest) = bytes.split_at(len);

@@ -52,7 +52,7 @@ impl<A: Element> Rows<A> {
 
     /// Adds rows, which have the shape of those before.
     pub(crate) fn write(&mut self, rows: ArrayViewD<'_, A>) -> io::Result<()> {
-        let count = rows.len_of(ndarray::Axis(0));
+        let rows_then = self.shape[0].checked_add(rows.len_of(ndarray::Axis(0))).ok_or(io::ErrorKind::InvalidInput)?;
         let mut elements = Elements::new(rows, false);
         if let Sink::Beginning(bytes) = &mut self.sink {
             elements.by_ref().take((BEGINNING - bytes.len()) as u64).read_to_end(bytes)?;
@@ -66,7 +66,7 @@ impl<A: Element> Rows<A> {
             Some(bytes) => self.put(bytes)?,
             None => io::copy(&mut elements, self).map(|_| ())?,
         }
-        self.shape[0] += count;
+        self.shape[0] = rows_then;
         Ok(())
     }
 

@@ -54,18 +54,20 @@ fn push<A: Element>(array: ArrayViewD<'_, A>, stream: &mut Stream) {
     let mut block = Array::from_elem(array.slice_axis(Axis(0), (..at_a_time).into()).raw_dim(), any);
     for rows in array.axis_chunks_iter(Axis(0), at_a_time) {
         let mut block = block.slice_axis_mut(Axis(0), (..rows.len_of(Axis(0))).into());
-        gather(block.view_mut(), rows, threads);
+        let bytes = rows.len() * size_of::<A>();
+        gather(block.view_mut(), rows, threads.min(bytes / GATHERED));
         push(block.view(), stream);
     }
 }
 
-/// Copies elements to where they lie in order, with so many threads.
+/// Copies elements to where they lie in order, with so many threads. Each has lines of the cache of its own, but for a few.
 fn gather<A: Element>(block: ArrayViewMutD<'_, A>, rows: ArrayViewD<'_, A>, threads: usize) {
     let last = Axis(rows.ndim() - 1);
-    if threads > 1 && rows.len_of(last) > 1 {
-        let middle = rows.len_of(last) / 2;
-        let (block, block_behind) = block.split_at(last, middle);
-        let (rows, rows_behind) = rows.split_at(last, middle);
+    let axis = if rows.len_of(last) >= 2 * TILE { last } else { Axis(0) };
+    if threads > 1 && rows.len_of(axis) > 1 {
+        let middle = rows.len_of(axis) / 2;
+        let (block, block_behind) = block.split_at(axis, middle);
+        let (rows, rows_behind) = rows.split_at(axis, middle);
         std::thread::scope(|scope| {
             scope.spawn(|| gather(block_behind, rows_behind, threads / 2));
             gather(block, rows, threads - threads / 2);

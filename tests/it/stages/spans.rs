@@ -135,6 +135,24 @@ fn a_task_and_a_handle_have_spans_too() -> Result<()> {
     Ok(())
 }
 
+/// Its cache cannot be used for a file that is not there.
+#[icechest::stage(chest = chest, ignore(chest), path(file))]
+fn runs_all_the_same(chest: &Chest, file: &str) -> usize {
+    chest.stage("inner").call().run(|| file.len()).map_or(0, |len| *len)
+}
+
+#[test]
+fn a_function_that_runs_without_its_cache_has_a_span() -> Result<()> {
+    let chest = Chest::temporary()?;
+    let state = heard(|| {
+        assert_eq!(runs_all_the_same(&chest, "/no/such/file"), 13);
+        Ok(())
+    })?;
+    assert_eq!(statuses(&state), [(None, "runs_all_the_same", "called"), (Some(0), "inner", "computed")]);
+    assert_eq!(state.events.len(), 1);
+    Ok(())
+}
+
 fn icechest_error(error: std::num::ParseIntError) -> icechest::Error {
     std::io::Error::other(error).into()
 }

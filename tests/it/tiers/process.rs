@@ -264,3 +264,27 @@ fn what_was_published_survives_a_killed_process() {
         }
     }
 }
+
+/// What a reader keeps of the catalog's index ends with the commit of another.
+#[test]
+fn many_reads_in_a_row_see_what_another_has_published_in_between() {
+    let dir = dir();
+    let open = || Chest::builder().budget(0).open(dir.path()).unwrap();
+    let (ours, theirs) = (open(), open());
+    let mut model = [Some(0_u64); 50];
+    (0..50_u64).for_each(|key| theirs.insert(key, 0_u64).unwrap());
+    for round in 1..50_u64 {
+        theirs.flush().unwrap();
+        for _ in 0..3 {
+            for (key, expected) in (0..50_u64).zip(model) {
+                match ours.get::<u64>(key) {
+                    Ok(found) => assert_eq!(Some(*found), expected, "key {key} in round {round}"),
+                    Err(error) => assert!(error.kind() == ErrorKind::NotFound && expected.is_none(), "{error}"),
+                }
+            }
+        }
+        theirs.remove(round - 1).unwrap();
+        theirs.insert(round, round).unwrap();
+        (model[round as usize - 1], model[round as usize]) = (None, Some(round));
+    }
+}
