@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 #[cfg(feature = "polars")]
 use icechest::polars::df;
 use icechest::{Content, Digest};
-use ndarray::{Array2, ShapeBuilder};
+use ndarray::{Array2, ShapeBuilder, s};
 
 type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error>>;
 
@@ -68,9 +68,16 @@ fn huge_file(gib: usize) -> Result {
 fn arrays(numbers: &[f64], print: &dyn Fn(&str, f64)) -> Result {
     let array = Array2::from_shape_vec((SIZE / 8 / 1024, 1024), numbers.to_vec())?;
     print("array", gb_a_second(SIZE, || array.digest()));
-    print("array, every other column", gb_a_second(SIZE / 2, || array.slice(ndarray::s![.., ..;2]).digest()));
+    print("array, every other column", gb_a_second(SIZE / 2, || array.slice(s![.., ..;2]).digest()));
     let fortran = Array2::from_shape_vec((1024, SIZE / 8 / 1024).f(), numbers.to_vec())?;
-    print("array in Fortran order", gb_a_second(SIZE, || fortran.digest()));
+    print("array in Fortran order, 65,536 columns", gb_a_second(SIZE, || fortran.digest()));
+    let fortran = Array2::from_shape_vec((SIZE / 8 / 1024, 1024).f(), numbers.to_vec())?;
+    print("array in Fortran order, 1,024 columns", gb_a_second(SIZE, || fortran.digest()));
+    let cube = fortran.into_shape_with_order(((SIZE / 8 / 1024, 32, 32), ndarray::Order::F))?;
+    print(
+        "array, first and last of three axes exchanged",
+        gb_a_second(SIZE, || cube.t().slice(s![.., ..31, ..]).digest()),
+    );
     Ok(())
 }
 
@@ -78,14 +85,18 @@ fn arrays(numbers: &[f64], print: &dyn Fn(&str, f64)) -> Result {
 fn frames(numbers: Vec<f64>, print: &dyn Fn(&str, f64)) -> Result {
     let rows = numbers.len() / 8;
     let nulls: Vec<Option<f64>> = (0..rows).map(|i| (i % 10 > 0).then_some(i as f64)).collect();
-    let text: Vec<String> = (0..rows).map(|i| format!("text {}", i * 7919 % 100_000)).collect();
-    let bytes: usize = text.iter().map(String::len).sum();
-    let frame = df!("x" => numbers)?;
-    print("frame of numbers", gb_a_second(SIZE, || frame.digest()));
-    let frame = df!("x" => nulls)?;
-    print("frame of numbers, every tenth null", gb_a_second(rows * 8, || frame.digest()));
-    let frame = df!("x" => text)?;
-    print("frame of short text (bytes of the text)", gb_a_second(bytes, || frame.digest()));
+    let short: Vec<String> = (0..rows).map(|i| format!("text {}", i * 7919 % 100_000)).collect();
+    let long: Vec<String> = (0..rows / 4).map(|i| format!("a text that is somewhat longer, {}", i * 7919)).collect();
+    let flags: Vec<bool> = (0..rows * 8).map(|i| i % 3 == 0).collect();
+    for (name, frame) in [
+        ("frame of numbers", df!("x" => numbers)?),
+        ("frame of numbers, every tenth null", df!("x" => nulls)?),
+        ("frame of text of about 10 bytes", df!("x" => short)?),
+        ("frame of text of about 40 bytes", df!("x" => long)?),
+        ("frame of truth values", df!("x" => flags)?),
+    ] {
+        print(name, gb_a_second(frame.estimated_size(), || frame.digest()));
+    }
     Ok(())
 }
 

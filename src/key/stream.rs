@@ -1,5 +1,8 @@
 //! The digest of bytes that come in pieces and may be very many.
 
+use std::borrow::Cow;
+use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use super::Digest;
@@ -36,6 +39,42 @@ impl Stream {
         self.rest.extend_from_slice(rest);
     }
 
+    /// Pushes `len` elements of `width` bytes each that are not in memory as they count. `make` gives the bytes of a
+    /// range of elements, in a buffer that it fills if it has to; about `at_a_time` of them on each thread.
+    pub(super) fn push_made<B: Default>(
+        &mut self,
+        len: usize,
+        width: usize,
+        at_a_time: usize,
+        make: impl for<'b> Fn(Range<usize>, &'b mut B) -> Cow<'b, [u8]> + Sync,
+    ) {
+        let total = len * width;
+        if total == 0 {
+            return;
+        }
+        let made = |bytes: Range<usize>, buffer: &mut B, take: &mut dyn FnMut(&[u8])| {
+            if !bytes.is_empty() {
+                let first = bytes.start / width;
+                let elements = make(first..bytes.end.div_ceil(width), buffer);
+                take(&elements[bytes.start - first * width..][..bytes.len()]);
+            }
+        };
+        let mut buffer = B::default();
+        let front = if self.rest.is_empty() { 0 } else { total.min(CHUNK - self.rest.len()) };
+        made(0..front, &mut buffer, &mut |bytes| self.push(bytes));
+        let whole = (total - front) / CHUNK * CHUNK;
+        let threads = threads(whole);
+        let unit = at_a_time.min(whole / threads).next_multiple_of(CHUNK).max(CHUNK);
+        self.digests.extend(in_turn(whole.div_ceil(unit), threads, |index, buffer: &mut B| {
+            let start = front + index * unit;
+            let mut digests = Vec::new();
+            made(start..(start + unit).min(front + whole), buffer, &mut |bytes| digests = of_chunks(bytes));
+            digests
+        }));
+        self.len += whole as u64;
+        made(front + whole..total, &mut buffer, &mut |bytes| self.push(bytes));
+    }
+
     pub(super) fn len(&self) -> u64 {
         self.len
     }
@@ -51,20 +90,32 @@ fn of_chunks(bytes: &[u8]) -> Vec<u8> {
 }
 
 fn of_chunks_in_parallel(bytes: &[u8]) -> Vec<u8> {
-    let share = bytes.len().div_ceil(threads(bytes.len())).next_multiple_of(CHUNK);
-    if share >= bytes.len() {
-        return of_chunks(bytes);
-    }
-    thread::scope(|scope| {
-        let (own, others) = bytes.split_at(share);
-        let others: Vec<_> = others.chunks(share).map(|bytes| scope.spawn(|| of_chunks(bytes))).collect();
-        let mut digests = of_chunks(own);
+    let threads = threads(bytes.len());
+    let share = bytes.len().div_ceil(threads).next_multiple_of(CHUNK).max(CHUNK);
+    in_turn(bytes.len().div_ceil(share), threads, |index, _: &mut ()| {
+        of_chunks(&bytes[index * share..bytes.len().min((index + 1) * share)])
+    })
+}
+
+/// What `work` gives for each index, one behind the other. Each thread takes the next index, and has a buffer of its own.
+fn in_turn<B: Default>(count: usize, threads: usize, work: impl Fn(usize, &mut B) -> Vec<u8> + Sync) -> Vec<u8> {
+    let next = AtomicUsize::new(0);
+    let work = || {
+        let mut buffer = B::default();
+        let indices = std::iter::from_fn(|| Some(next.fetch_add(1, Ordering::Relaxed)).filter(|&index| index < count));
+        indices.map(|index| (index, work(index, &mut buffer))).collect::<Vec<_>>()
+    };
+    let mut done = thread::scope(|scope| {
+        let others: Vec<_> = (1..threads.min(count)).map(|_| scope.spawn(work)).collect();
+        let mut done = work();
         for other in others {
             // A panic goes on in this thread, as if there were no others.
-            digests.extend(other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+            done.extend(other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
         }
-        digests
-    })
+        done
+    });
+    done.sort_unstable_by_key(|(index, _)| *index);
+    done.into_iter().flat_map(|(_, digests)| digests).collect()
 }
 
 #[cfg(test)]
@@ -93,5 +144,26 @@ mod tests {
         assert_eq!(whole, (bytes.len() as u64, Digest::of_bytes(&digests)));
         assert_ne!(of(&[&bytes[1..]]).1, whole.1);
         assert_eq!(of(&[]), (0, Digest::of_bytes(b"")));
+    }
+
+    #[test]
+    fn what_is_made_counts_as_what_is_there() {
+        let bytes: Vec<u8> = (0..9 * CHUNK + 5).map(|i| (i * 7919 / 128) as u8).collect();
+        let whole = of(&[&bytes]);
+        for (width, at_a_time) in [(1, CHUNK), (1, 3 * CHUNK), (3, 2 * CHUNK), (CHUNK + 5, CHUNK)] {
+            for cut in [0, 7, CHUNK, 8 * CHUNK + 3, bytes.len()] {
+                let (front, back) = bytes.split_at(cut / width * width);
+                let (back, rest) = back.split_at(back.len() / width * width);
+                let mut stream = Stream::default();
+                stream.push(front);
+                stream.push_made(back.len() / width, width, at_a_time, |elements, buffer: &mut Vec<u8>| {
+                    buffer.clear();
+                    buffer.extend(&back[elements.start * width..elements.end * width]);
+                    Cow::Borrowed(buffer.as_slice())
+                });
+                stream.push(rest);
+                assert_eq!((stream.len(), stream.finish()), whole, "{width} {at_a_time} {cut}");
+            }
+        }
     }
 }

@@ -4,9 +4,14 @@ use std::borrow::Borrow;
 use std::ops::Range;
 
 use arrow_array::cast::AsArray;
-use arrow_array::types::{Decimal256Type, Int16Type, Int32Type, Int64Type, IntervalMonthDayNanoType};
-use arrow_array::{Array, ArrayRef, GenericListArray, GenericListViewArray, OffsetSizeTrait, RecordBatch, RunArray};
-use arrow_buffer::BooleanBuffer;
+use arrow_array::types::{
+    ByteArrayType, ByteViewType, Decimal256Type, Int16Type, Int32Type, Int64Type, IntervalMonthDayNanoType,
+};
+use arrow_array::{
+    Array, ArrayRef, GenericByteArray, GenericByteViewArray, GenericListArray, GenericListViewArray, OffsetSizeTrait,
+    RecordBatch, RunArray,
+};
+use arrow_buffer::{ArrowNativeType, BooleanBuffer};
 use arrow_schema::{DataType, Field, FieldRef, IntervalUnit, Metadata, Schema, TimeUnit, UnionMode};
 
 use super::Content;
@@ -172,12 +177,12 @@ fn add(column: &mut Column, array: &dyn Array, outer: Option<&Mask>) {
     match array.data_type() {
         DataType::Null => {}
         DataType::Boolean => column.truths(bits(array.as_boolean().values()), mask),
-        DataType::Utf8 => column.slices(values(array.as_string::<i32>().iter()), mask),
-        DataType::LargeUtf8 => column.slices(values(array.as_string::<i64>().iter()), mask),
-        DataType::Utf8View => column.slices(values(array.as_string_view().iter()), mask),
-        DataType::Binary => column.slices(values(array.as_binary::<i32>().iter()), mask),
-        DataType::LargeBinary => column.slices(values(array.as_binary::<i64>().iter()), mask),
-        DataType::BinaryView => column.slices(values(array.as_binary_view().iter()), mask),
+        DataType::Utf8 => add_bytes(column, array.as_string::<i32>(), mask),
+        DataType::LargeUtf8 => add_bytes(column, array.as_string::<i64>(), mask),
+        DataType::Utf8View => add_byte_views(column, array.as_string_view(), mask),
+        DataType::Binary => add_bytes(column, array.as_binary::<i32>(), mask),
+        DataType::LargeBinary => add_bytes(column, array.as_binary::<i64>(), mask),
+        DataType::BinaryView => add_byte_views(column, array.as_binary_view(), mask),
         DataType::FixedSizeBinary(width) => {
             let width = *width as usize;
             // The buffer may be longer.
@@ -190,14 +195,15 @@ fn add(column: &mut Column, array: &dyn Array, outer: Option<&Mask>) {
         DataType::LargeListView(_) => add_views(column, array.as_list_view::<i64>(), mask),
         DataType::FixedSizeList(_, width) => {
             let width = *width as usize;
-            let ranges = (0..array.len()).map(|index| index * width..(index + 1) * width);
-            column.lists(ranges, mask, below(array.as_fixed_size_list().values()));
+            let range_of = |index| index * width..(index + 1) * width;
+            column.lists(array.len(), range_of, mask, below(array.as_fixed_size_list().values()));
         }
         DataType::Map(..) => {
             let map = array.as_map();
-            let ranges = map.offsets().windows(2).map(|ends| ends[0] as usize..ends[1] as usize);
-            column
-                .lists(ranges, mask, |column, range| add(column, &map.entries().slice(range.start, range.len()), None));
+            let range_of = |index| map.offsets()[index] as usize..map.offsets()[index + 1] as usize;
+            column.lists(map.len(), range_of, mask, |column, range| {
+                add(column, &map.entries().slice(range.start, range.len()), None);
+            });
         }
         DataType::Struct(_) => {
             let fields = array.as_struct().columns().iter().enumerate();
@@ -261,10 +267,14 @@ fn bits(bits: &BooleanBuffer) -> Mask {
     Mask::new(bits.values(), bits.offset(), bits.len())
 }
 
-fn values<'a, T: AsRef<[u8]> + ?Sized + 'a>(
-    values: impl Iterator<Item = Option<&'a T>>,
-) -> impl Iterator<Item = &'a [u8]> {
-    values.map(|value| value.map(AsRef::as_ref).unwrap_or_default())
+fn add_bytes<T: ByteArrayType>(column: &mut Column, array: &GenericByteArray<T>, mask: Option<&Mask>) {
+    let len_of = |index| array.value_length(index).as_usize();
+    column.slices(array.len(), len_of, |index| array.value(index).as_ref(), mask);
+}
+
+fn add_byte_views<T: ByteViewType + ?Sized>(column: &mut Column, array: &GenericByteViewArray<T>, mask: Option<&Mask>) {
+    let len_of = |index: usize| array.views()[index] as u32 as usize;
+    column.slices(array.len(), len_of, |index| array.value(index).as_ref(), mask);
 }
 
 fn below(values: &ArrayRef) -> impl FnMut(&mut Column, Range<usize>) {
@@ -272,16 +282,16 @@ fn below(values: &ArrayRef) -> impl FnMut(&mut Column, Range<usize>) {
 }
 
 fn add_lists<O: OffsetSizeTrait>(column: &mut Column, lists: &GenericListArray<O>, mask: Option<&Mask>) {
-    let ranges = lists.offsets().windows(2).map(|ends| ends[0].as_usize()..ends[1].as_usize());
-    column.lists(ranges, mask, below(lists.values()));
+    let range_of = |index: usize| lists.offsets()[index].as_usize()..lists.offsets()[index + 1].as_usize();
+    column.lists(lists.len(), range_of, mask, below(lists.values()));
 }
 
 fn add_views<O: OffsetSizeTrait>(column: &mut Column, lists: &GenericListViewArray<O>, mask: Option<&Mask>) {
-    let ranges = lists.offsets().iter().zip(lists.sizes()).map(|(start, len)| {
-        let start = start.as_usize();
-        start..start + len.as_usize()
-    });
-    column.lists(ranges, mask, below(lists.values()));
+    let range_of = |index: usize| {
+        let start = lists.offsets()[index].as_usize();
+        start..start + lists.sizes()[index].as_usize()
+    };
+    column.lists(lists.len(), range_of, mask, below(lists.values()));
 }
 
 fn add_runs<R: arrow_array::types::RunEndIndexType>(column: &mut Column, runs: &RunArray<R>, mask: Option<&Mask>) {

@@ -1,5 +1,6 @@
 //! The digest of a column that comes in pieces, of whichever library.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use super::little_endian;
@@ -9,8 +10,11 @@ use crate::key::Digest;
 use crate::key::outline::Outline;
 use crate::key::stream::Stream;
 
-/// Bytes of small elements that are added at a time.
-const TOGETHER: usize = 64 << 10;
+/// Bytes of elements that are made at a time, before they are hashed: what stays in the processor's cache.
+const AT_A_TIME: usize = 1 << 20;
+
+/// Slices that are looked through for the one that begins where a thread begins.
+const SLICES: usize = 1 << 10;
 
 /// What was added so far. Each kind of column uses some of the streams: numbers have `values`, truth values `bits`, text
 /// `lengths` and `values`, lists `lengths` and one child, structs a child for each field.
@@ -29,14 +33,14 @@ impl Column {
     pub(super) fn begin(&mut self, len: usize, mask: Option<&Mask>) {
         self.len += len as u64;
         match mask {
-            Some(mask) => mask.words().for_each(|(word, bits)| self.validity.push(word, bits)),
+            Some(mask) => self.validity.push(mask),
             None => self.validity.push_valid(len as u64),
         }
     }
 
     pub(super) fn truths(&mut self, truths: Mask, mask: Option<&Mask>) {
         let truths = Mask::within(Some(truths), mask);
-        truths.iter().flat_map(Mask::words).for_each(|(word, bits)| self.bits.push(word, bits));
+        truths.iter().for_each(|truths| self.bits.push(truths.len(), |index| truths.words()[index]));
     }
 
     /// Elements of `width` bytes, each a number.
@@ -47,53 +51,69 @@ impl Column {
     /// Elements of `width` bytes.
     pub(super) fn fixed(&mut self, bytes: &[u8], width: usize, mask: Option<&Mask>) {
         let Some(mask) = mask.filter(|_| width > 0) else { return self.values.push(bytes) };
-        let mut cleared = Vec::with_capacity(64 * width);
-        for ((word, bits), elements) in mask.words().zip(bytes.chunks(64 * width)) {
-            if word.count_ones() as usize == bits {
-                self.values.push(elements);
-                continue;
-            }
-            cleared.clear();
-            cleared.extend_from_slice(elements);
-            let nulls = cleared.chunks_mut(width).enumerate().filter(|(index, _)| word >> index & 1 == 0);
-            nulls.for_each(|(_, element)| element.fill(0));
-            self.values.push(&cleared);
-        }
+        self.values.push_made(bytes.len() / width, width, AT_A_TIME, |elements, made: &mut Vec<u8>| {
+            made.clear();
+            made.extend_from_slice(&bytes[elements.start * width..elements.end * width]);
+            let nulls = mask.nulls(elements.clone()).map(|index| (index - elements.start) * width);
+            nulls.for_each(|start| made[start..start + width].fill(0));
+            Cow::Borrowed(made)
+        });
     }
 
-    /// Elements of any length.
-    pub(super) fn slices<'a>(&mut self, slices: impl Iterator<Item = &'a [u8]>, mask: Option<&Mask>) {
-        // Each of them may be a few bytes.
-        let (mut lengths, mut values) = (Vec::with_capacity(TOGETHER), Vec::with_capacity(2 * TOGETHER));
-        for (index, slice) in slices.enumerate() {
-            let slice = if mask.is_none_or(|mask| mask.get(index)) { slice } else { &[] };
-            lengths.extend_from_slice(&(slice.len() as u64).to_le_bytes());
-            values.extend_from_slice(slice);
-            if lengths.len().max(values.len()) >= TOGETHER {
-                self.lengths.push(&lengths);
-                self.values.push(&values);
-                lengths.clear();
-                values.clear();
-            }
+    /// So many elements of any length, which may be told without them.
+    pub(super) fn slices<'a>(
+        &mut self,
+        len: usize,
+        len_of: impl Fn(usize) -> usize + Sync,
+        slice_of: impl Fn(usize) -> &'a [u8] + Sync,
+        mask: Option<&Mask>,
+    ) {
+        let is_valid = |index: usize| mask.is_none_or(|mask| mask.get(index));
+        let len_of = |index: usize| if is_valid(index) { len_of(index) } else { 0 };
+        self.lengths(len, len_of);
+        // Where every so many slices begin among the bytes of all.
+        let mut starts = vec![0];
+        for first in (0..len).step_by(SLICES) {
+            starts.push(starts[starts.len() - 1] + (first..len.min(first + SLICES)).map(len_of).sum::<usize>());
         }
-        self.lengths.push(&lengths);
-        self.values.push(&values);
+        let total = starts.pop().unwrap_or_default();
+        self.values.push_made(total, 1, AT_A_TIME, |bytes, made: &mut Vec<u8>| {
+            made.clear();
+            let many = starts.partition_point(|&start| start <= bytes.start) - 1;
+            let (mut index, mut at) = (many * SLICES, starts[many]);
+            while at < bytes.end {
+                let slice = if is_valid(index) { slice_of(index) } else { &[] };
+                let (skipped, wanted) = (bytes.start.saturating_sub(at), bytes.end - at);
+                if skipped < slice.len() {
+                    append(made, &slice[skipped..slice.len().min(wanted)]);
+                }
+                at += slice.len();
+                index += 1;
+            }
+            Cow::Borrowed(made)
+        });
     }
 
-    /// Lists: where each is among the elements of all, which `add` adds to their column.
+    fn lengths(&mut self, len: usize, len_of: impl Fn(usize) -> usize + Sync) {
+        self.lengths.push_made(len, 8, AT_A_TIME, |elements, made: &mut Vec<u8>| {
+            made.clear();
+            made.extend(elements.flat_map(|index| (len_of(index) as u64).to_le_bytes()));
+            Cow::Borrowed(made)
+        });
+    }
+
+    /// Lists: where each of so many is among the elements of all, which `add` adds to their column.
     pub(super) fn lists(
         &mut self,
-        ranges: impl Iterator<Item = Range<usize>>,
+        len: usize,
+        range_of: impl Fn(usize) -> Range<usize> + Sync,
         mask: Option<&Mask>,
         mut add: impl FnMut(&mut Self, Range<usize>),
     ) {
+        let range_of = |index| if mask.is_none_or(|mask| mask.get(index)) { range_of(index) } else { 0..0 };
+        self.lengths(len, |index| range_of(index).len());
         let mut run = 0..0;
-        for (index, range) in ranges.enumerate() {
-            let range = if mask.is_none_or(|mask| mask.get(index)) { range } else { 0..0 };
-            self.length(range.len());
-            if range.is_empty() {
-                continue;
-            }
+        for range in (0..len).map(range_of).filter(|range| !range.is_empty()) {
             // Those that follow each other are added as one.
             if run.end == range.start {
                 run.end = range.end;
@@ -125,10 +145,6 @@ impl Column {
         self.values.push(&b.to_le_bytes());
     }
 
-    fn length(&mut self, len: usize) {
-        self.lengths.push(&(len as u64).to_le_bytes());
-    }
-
     pub(super) fn child(&mut self, index: usize) -> &mut Self {
         if self.children.len() <= index {
             self.children.resize_with(index + 1, Self::default);
@@ -149,6 +165,24 @@ impl Column {
     }
 }
 
+/// Appends a slice: a short one as a number that is cut, for a copy of any length takes several times as long.
+fn append(bytes: &mut Vec<u8>, slice: &[u8]) {
+    let len = slice.len();
+    let word = match (slice.first_chunk(), slice.last_chunk(), slice.first_chunk(), slice.last_chunk()) {
+        _ if len > 16 => return bytes.extend_from_slice(slice),
+        (Some(&front), Some(&back), ..) => {
+            u128::from(u64::from_le_bytes(front)) | u128::from(u64::from_le_bytes(back)) << (8 * (len - 8))
+        }
+        (.., Some(&front), Some(&back)) => {
+            (u64::from(u32::from_le_bytes(front)) | u64::from(u32::from_le_bytes(back)) << (8 * (len - 4))).into()
+        }
+        _ => return bytes.extend_from_slice(slice),
+    };
+    let end = bytes.len() + len;
+    bytes.extend_from_slice(&word.to_le_bytes());
+    bytes.truncate(end);
+}
+
 /// Bits, 64 at a time.
 #[derive(Default)]
 struct Bits {
@@ -158,16 +192,23 @@ struct Bits {
 }
 
 impl Bits {
-    fn push(&mut self, word: u64, bits: usize) {
-        self.word |= word << self.used;
-        let used = self.used + bits;
-        if used < 64 {
-            self.used = used;
-            return;
-        }
-        self.stream.push(&self.word.to_le_bytes());
-        self.word = if self.used == 0 { 0 } else { word >> (64 - self.used) };
-        self.used = used - 64;
+    /// Pushes so many bits, from words whose other bits are zero.
+    fn push(&mut self, len: usize, word_of: impl Fn(usize) -> u64 + Sync) {
+        let (before, used, total) = (self.word, self.used, self.used + len);
+        let word_of = |index: usize| {
+            let carried = match index.checked_sub(1) {
+                Some(last) => word_of(last).checked_shr(64 - used as u32).unwrap_or_default(),
+                None => before,
+            };
+            if index < len.div_ceil(64) { carried | word_of(index) << used } else { carried }
+        };
+        self.stream.push_made(total / 64, 8, AT_A_TIME, |words, made: &mut Vec<u8>| {
+            made.clear();
+            made.extend(words.flat_map(|index| word_of(index).to_le_bytes()));
+            Cow::Borrowed(made)
+        });
+        self.used = total % 64;
+        self.word = if self.used > 0 { word_of(total / 64) } else { 0 };
     }
 
     fn finish(mut self, outline: &mut Outline) {
@@ -187,33 +228,25 @@ struct Validity {
 }
 
 impl Validity {
-    fn push(&mut self, word: u64, bits: usize) {
-        if self.bits.is_none() && word.count_ones() as usize == bits {
-            self.valid += bits as u64;
-            return;
+    fn push(&mut self, mask: &Mask) {
+        if self.bits.is_none() && mask.nulls(0..mask.len()).next().is_none() {
+            self.valid += mask.len() as u64;
+        } else {
+            self.bits().push(mask.len(), |index| mask.words()[index]);
         }
-        self.bits().push(word, bits);
     }
 
-    fn push_valid(&mut self, mut len: u64) {
+    fn push_valid(&mut self, len: u64) {
         match &mut self.bits {
             None => self.valid += len,
-            Some(bits) => {
-                while len > 0 {
-                    let some = len.min(64);
-                    bits.push(u64::MAX >> (64 - some), some as usize);
-                    len -= some;
-                }
-            }
+            Some(bits) => bits.push(len as usize, |index| u64::MAX >> (64 - (len - index as u64 * 64).min(64))),
         }
     }
 
     fn bits(&mut self) -> &mut Bits {
-        if self.bits.is_none() {
-            let before = std::mem::take(&mut self.valid);
-            self.bits = Some(Bits::default());
-            self.push_valid(before);
-        }
+        let before = std::mem::take(&mut self.valid);
+        self.bits.get_or_insert_default();
+        self.push_valid(before);
         self.bits.get_or_insert_default()
     }
 

@@ -1,5 +1,7 @@
 //! Which elements of an array are valid.
 
+use std::ops::Range;
+
 /// A bit for each element, 64 to a word; bits behind the last one are zero.
 #[derive(Clone)]
 pub(super) struct Mask {
@@ -41,9 +43,29 @@ impl Mask {
         }
     }
 
-    /// Words, each with the number of its bits.
-    pub(super) fn words(&self) -> impl Iterator<Item = (u64, usize)> {
-        self.words.iter().enumerate().map(|(index, &word)| (word, (self.len - index * 64).min(64)))
+    pub(super) fn words(&self) -> &[u64] {
+        &self.words
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// The elements of a range that are not valid.
+    pub(super) fn nulls(&self, range: Range<usize>) -> impl Iterator<Item = usize> {
+        let words = range.start / 64..range.end.div_ceil(64);
+        words.flat_map(move |index| {
+            let first = index * 64;
+            let mut nulls = !self.words[index] & u64::MAX << range.start.saturating_sub(first);
+            if range.end - first < 64 {
+                nulls &= (1 << (range.end - first)) - 1;
+            }
+            std::iter::from_fn(move || {
+                let null = (nulls > 0).then(|| first + nulls.trailing_zeros() as usize);
+                nulls &= nulls.wrapping_sub(1);
+                null
+            })
+        })
     }
 
     pub(super) fn get(&self, index: usize) -> bool {
@@ -63,8 +85,12 @@ mod tests {
             for len in [0, 1, 7, 63, 64, 65, 128, 200, 240] {
                 let mask = Mask::new(&bytes, offset, len);
                 assert!((0..len).all(|index| mask.get(index) == bit(offset + index)), "{offset} {len}");
-                assert_eq!(mask.words().map(|(_, bits)| bits).sum::<usize>(), len);
-                assert!(mask.words().all(|(word, bits)| bits == 64 || word >> bits == 0));
+                assert_eq!((mask.len(), mask.words().len()), (len, len.div_ceil(64)));
+                assert!(len % 64 == 0 || mask.words().last().is_some_and(|word| word >> (len % 64) == 0));
+                for range in [0..len, len / 3..len, 0..len / 2, len / 2..len / 2, len / 5..len / 5 * 4] {
+                    let nulls: Vec<usize> = range.clone().filter(|index| !mask.get(*index)).collect();
+                    assert_eq!(mask.nulls(range).collect::<Vec<_>>(), nulls);
+                }
             }
         }
     }

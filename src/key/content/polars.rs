@@ -2,9 +2,10 @@
 
 use polars_arrow::array::{
     Array, BinaryArray, BinaryViewArrayGeneric, BooleanArray, FixedSizeListArray, ListArray, PrimitiveArray,
-    StructArray,
+    StructArray, ViewType,
 };
 use polars_arrow::bitmap::Bitmap;
+use polars_arrow::types::NativeType;
 use polars_core::frame::DataFrame;
 use polars_core::frame::column::{Column as PolarsColumn, ScalarColumn};
 use polars_core::prelude::{CategoricalMapping, CategoricalPhysical, DataType, TimeUnit};
@@ -187,22 +188,28 @@ fn add_values(column: &mut Column, array: &dyn Array, dtype: &DataType, mask: Op
         DataType::Boolean => column.truths(bits(cast::<BooleanArray>(array)?.values()), mask),
         DataType::String => {
             let text = cast::<BinaryViewArrayGeneric<str>>(array)?;
-            column.slices(text.values_iter().map(str::as_bytes), mask);
+            column.slices(text.len(), |index| len_of_view(text, index), |index| text.value(index).as_bytes(), mask);
         }
-        DataType::Binary => column.slices(cast::<BinaryViewArrayGeneric<[u8]>>(array)?.values_iter(), mask),
-        DataType::BinaryOffset => column.slices(cast::<BinaryArray<i64>>(array)?.values_iter(), mask),
+        DataType::Binary => {
+            let binary = cast::<BinaryViewArrayGeneric<[u8]>>(array)?;
+            column.slices(binary.len(), |index| len_of_view(binary, index), |index| binary.value(index), mask);
+        }
+        DataType::BinaryOffset => {
+            let binary = cast::<BinaryArray<i64>>(array)?;
+            column.slices(binary.len(), |index| binary.value(index).len(), |index| binary.value(index), mask);
+        }
         DataType::List(inner) => {
             let lists = cast::<ListArray<i64>>(array)?;
-            let ranges = lists.offsets().windows(2).map(|ends| ends[0] as usize..ends[1] as usize);
-            let values = lists.values();
-            column.lists(ranges, mask, |column, range| {
+            let (offsets, values) = (lists.offsets(), lists.values());
+            let range_of = |index| offsets[index] as usize..offsets[index + 1] as usize;
+            column.lists(lists.len(), range_of, mask, |column, range| {
                 add(column, &*values.sliced(range.start, range.len()), inner, None);
             });
         }
         DataType::Array(inner, width) => {
-            let ranges = (0..array.len()).map(|index| index * width..(index + 1) * width);
+            let range_of = |index| index * width..(index + 1) * width;
             let values = cast::<FixedSizeListArray>(array)?.values();
-            column.lists(ranges, mask, |column, range| {
+            column.lists(array.len(), range_of, mask, |column, range| {
                 add(column, &*values.sliced(range.start, range.len()), inner, None);
             });
         }
@@ -240,15 +247,28 @@ fn add_categories(
     mapping: &CategoricalMapping,
     mask: Option<&Mask>,
 ) -> Option<()> {
-    let text = |code: u32| mapping.cat_to_str(code).unwrap_or_default().as_bytes();
+    fn add_codes<T: NativeType + Into<u32>>(
+        column: &mut Column,
+        codes: &PrimitiveArray<T>,
+        mapping: &CategoricalMapping,
+        mask: Option<&Mask>,
+    ) {
+        let codes = codes.values();
+        let text = |index: usize| mapping.cat_to_str(codes[index].into()).unwrap_or_default().as_bytes();
+        column.slices(codes.len(), |index| text(index).len(), text, mask);
+    }
     if let Some(codes) = cast::<PrimitiveArray<u8>>(array) {
-        column.slices(codes.values_iter().map(|&code| text(code.into())), mask);
+        add_codes(column, codes, mapping, mask);
     } else if let Some(codes) = cast::<PrimitiveArray<u16>>(array) {
-        column.slices(codes.values_iter().map(|&code| text(code.into())), mask);
+        add_codes(column, codes, mapping, mask);
     } else {
-        column.slices(cast::<PrimitiveArray<u32>>(array)?.values_iter().map(|&code| text(code)), mask);
+        add_codes(column, cast::<PrimitiveArray<u32>>(array)?, mapping, mask);
     }
     Some(())
+}
+
+fn len_of_view<T: ViewType + ?Sized>(array: &BinaryViewArrayGeneric<T>, index: usize) -> usize {
+    array.views()[index].length as usize
 }
 
 fn cast<T: Array>(array: &dyn Array) -> Option<&T> {
