@@ -54,7 +54,7 @@ impl<'a> Blank<'a> {
     }
 
     /// `write` writes all bytes.
-    fn write(self, write: impl FnOnce(&mut [MaybeUninit<u8>])) {
+    pub(crate) fn write(self, write: impl FnOnce(&mut [MaybeUninit<u8>])) {
         write(self.bytes);
         self.count();
     }

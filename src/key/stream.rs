@@ -65,12 +65,13 @@ impl Stream {
         let whole = (total - front) / CHUNK * CHUNK;
         let threads = threads(whole);
         let unit = at_a_time.min(whole / threads).next_multiple_of(CHUNK).max(CHUNK);
-        self.digests.extend(in_turn(whole.div_ceil(unit), threads, |index, buffer: &mut B| {
+        let digests = in_turn(whole.div_ceil(unit), threads, |index, buffer: &mut B| {
             let start = front + index * unit;
             let mut digests = Vec::new();
             made(start..(start + unit).min(front + whole), buffer, &mut |bytes| digests = of_chunks(bytes));
             digests
-        }));
+        });
+        self.digests.extend(digests.into_iter().flatten());
         self.len += whole as u64;
         made(front + whole..total, &mut buffer, &mut |bytes| self.push(bytes));
     }
@@ -92,13 +93,18 @@ fn of_chunks(bytes: &[u8]) -> Vec<u8> {
 fn of_chunks_in_parallel(bytes: &[u8]) -> Vec<u8> {
     let threads = threads(bytes.len());
     let share = bytes.len().div_ceil(threads).next_multiple_of(CHUNK).max(CHUNK);
-    in_turn(bytes.len().div_ceil(share), threads, |index, _: &mut ()| {
+    let digests = in_turn(bytes.len().div_ceil(share), threads, |index, _: &mut ()| {
         of_chunks(&bytes[index * share..bytes.len().min((index + 1) * share)])
-    })
+    });
+    digests.concat()
 }
 
-/// What `work` gives for each index, one behind the other. Each thread takes the next index, and has a buffer of its own.
-fn in_turn<B: Default>(count: usize, threads: usize, work: impl Fn(usize, &mut B) -> Vec<u8> + Sync) -> Vec<u8> {
+/// What `work` gives for each index. Each thread takes the next index, and has a buffer of its own.
+pub(super) fn in_turn<B: Default, T: Send>(
+    count: usize,
+    threads: usize,
+    work: impl Fn(usize, &mut B) -> T + Sync,
+) -> Vec<T> {
     let next = AtomicUsize::new(0);
     let work = || {
         let mut buffer = B::default();
@@ -115,7 +121,7 @@ fn in_turn<B: Default>(count: usize, threads: usize, work: impl Fn(usize, &mut B
         done
     });
     done.sort_unstable_by_key(|(index, _)| *index);
-    done.into_iter().flat_map(|(_, digests)| digests).collect()
+    done.into_iter().map(|(_, done)| done).collect()
 }
 
 #[cfg(test)]

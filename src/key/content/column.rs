@@ -5,10 +5,11 @@ use std::ops::Range;
 
 use super::little_endian;
 use super::mask::Mask;
+use crate::format::threads;
 #[cfg(feature = "arrow")]
 use crate::key::Digest;
 use crate::key::outline::Outline;
-use crate::key::stream::Stream;
+use crate::key::stream::{Stream, in_turn};
 
 /// Bytes of elements that are made at a time, before they are hashed: what stays in the processor's cache.
 const AT_A_TIME: usize = 1 << 20;
@@ -72,20 +73,28 @@ impl Column {
         let len_of = |index: usize| if is_valid(index) { len_of(index) } else { 0 };
         self.lengths(len, len_of);
         // Where every so many slices begin among the bytes of all.
-        let mut starts = vec![0];
-        for first in (0..len).step_by(SLICES) {
-            starts.push(starts[starts.len() - 1] + (first..len.min(first + SLICES)).map(len_of).sum::<usize>());
-        }
-        let total = starts.pop().unwrap_or_default();
+        let sums = in_turn(len.div_ceil(SLICES), threads(len * size_of::<u64>()), |index, _: &mut ()| {
+            (index * SLICES..len.min((index + 1) * SLICES)).map(len_of).sum::<usize>()
+        });
+        let mut total = 0;
+        let starts: Vec<usize> = sums
+            .iter()
+            .map(|sum| {
+                total += sum;
+                total - sum
+            })
+            .collect();
         self.values.push_made(total, 1, AT_A_TIME, |bytes, made: &mut Vec<u8>| {
-            made.clear();
+            made.resize(bytes.len(), 0);
             let many = starts.partition_point(|&start| start <= bytes.start) - 1;
-            let (mut index, mut at) = (many * SLICES, starts[many]);
+            let (mut index, mut at, mut len) = (many * SLICES, starts[many], 0);
             while at < bytes.end {
                 let slice = if is_valid(index) { slice_of(index) } else { &[] };
                 let (skipped, wanted) = (bytes.start.saturating_sub(at), bytes.end - at);
                 if skipped < slice.len() {
-                    append(made, &slice[skipped..slice.len().min(wanted)]);
+                    let slice = &slice[skipped..slice.len().min(wanted)];
+                    put(&mut made[len..], slice);
+                    len += slice.len();
                 }
                 at += slice.len();
                 index += 1;
@@ -96,9 +105,8 @@ impl Column {
 
     fn lengths(&mut self, len: usize, len_of: impl Fn(usize) -> usize + Sync) {
         self.lengths.push_made(len, 8, AT_A_TIME, |elements, made: &mut Vec<u8>| {
-            made.clear();
-            made.extend(elements.flat_map(|index| (len_of(index) as u64).to_le_bytes()));
-            Cow::Borrowed(made)
+            let words = elements.map(|index| len_of(index) as u64);
+            little_endian_words(words, made)
         });
     }
 
@@ -165,22 +173,29 @@ impl Column {
     }
 }
 
-/// Appends a slice: a short one as a number that is cut, for a copy of any length takes several times as long.
-fn append(bytes: &mut Vec<u8>, slice: &[u8]) {
-    let len = slice.len();
-    let word = match (slice.first_chunk(), slice.last_chunk(), slice.first_chunk(), slice.last_chunk()) {
-        _ if len > 16 => return bytes.extend_from_slice(slice),
-        (Some(&front), Some(&back), ..) => {
-            u128::from(u64::from_le_bytes(front)) | u128::from(u64::from_le_bytes(back)) << (8 * (len - 8))
-        }
-        (.., Some(&front), Some(&back)) => {
-            (u64::from(u32::from_le_bytes(front)) | u64::from(u32::from_le_bytes(back)) << (8 * (len - 4))).into()
-        }
-        _ => return bytes.extend_from_slice(slice),
-    };
-    let end = bytes.len() + len;
-    bytes.extend_from_slice(&word.to_le_bytes());
-    bytes.truncate(end);
+/// The bytes of words, in a buffer.
+fn little_endian_words(words: impl ExactSizeIterator<Item = u64>, made: &mut Vec<u8>) -> Cow<'_, [u8]> {
+    made.resize(words.len() * 8, 0);
+    made.as_chunks_mut().0.iter_mut().zip(words).for_each(|(bytes, word)| *bytes = word.to_le_bytes());
+    Cow::Borrowed(made)
+}
+
+/// Writes a slice to where bytes begin: a short one by its front and its back, which may overlap, for a copy of any length
+/// takes several times as long.
+#[inline]
+fn put(bytes: &mut [u8], slice: &[u8]) {
+    let bytes = &mut bytes[..slice.len()];
+    if slice.len() > 16 {
+        bytes.copy_from_slice(slice);
+    } else if let (Some(front), Some(back)) = (slice.first_chunk::<8>(), slice.last_chunk::<8>()) {
+        bytes[..8].copy_from_slice(front);
+        bytes[slice.len() - 8..].copy_from_slice(back);
+    } else if let (Some(front), Some(back)) = (slice.first_chunk::<4>(), slice.last_chunk::<4>()) {
+        bytes[..4].copy_from_slice(front);
+        bytes[slice.len() - 4..].copy_from_slice(back);
+    } else {
+        bytes.iter_mut().zip(slice).for_each(|(to, from)| *to = *from);
+    }
 }
 
 /// Bits, 64 at a time.
@@ -203,9 +218,7 @@ impl Bits {
             if index < len.div_ceil(64) { carried | word_of(index) << used } else { carried }
         };
         self.stream.push_made(total / 64, 8, AT_A_TIME, |words, made: &mut Vec<u8>| {
-            made.clear();
-            made.extend(words.flat_map(|index| word_of(index).to_le_bytes()));
-            Cow::Borrowed(made)
+            little_endian_words(words.map(word_of), made)
         });
         self.used = total % 64;
         self.word = if self.used > 0 { word_of(total / 64) } else { 0 };

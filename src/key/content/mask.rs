@@ -12,17 +12,18 @@ pub(super) struct Mask {
 impl Mask {
     /// `len` bits, which begin `offset` bits into these bytes.
     pub(super) fn new(bytes: &[u8], offset: usize, len: usize) -> Self {
-        let (bytes, shift) = (&bytes[offset / 8..], offset % 8);
-        let word = |index: usize| {
-            let bytes = &bytes[index * 8..];
-            let mut nine = [0; 9];
-            let known = bytes.len().min(9);
-            nine[..known].copy_from_slice(&bytes[..known]);
-            let [low @ .., high] = nine;
-            let word = u64::from_le_bytes(low) >> shift;
-            if shift == 0 { word } else { word | u64::from(high) << (64 - shift) }
-        };
-        let mut words: Vec<u64> = (0..len.div_ceil(64)).map(word).collect();
+        let (bytes, shift) = (&bytes[offset / 8..(offset + len).div_ceil(8)], offset % 8);
+        // What is behind the last whole word, and behind the bits.
+        let (whole, rest) = bytes.as_chunks::<8>();
+        let mut last = [0; 8];
+        last[..rest.len()].copy_from_slice(rest);
+        let mut words: Vec<u64> = whole.iter().chain([&last]).map(|word| u64::from_le_bytes(*word)).collect();
+        if shift > 0 {
+            let count = words.len() - 1;
+            (0..count).for_each(|index| words[index] = words[index] >> shift | words[index + 1] << (64 - shift));
+            words[count] >>= shift;
+        }
+        words.truncate(len.div_ceil(64));
         if let (Some(last), rest @ 1..) = (words.last_mut(), len % 64) {
             *last &= (1 << rest) - 1;
         }
