@@ -1,5 +1,6 @@
 //! Memory that is written for the first time, without being zeroed before: that would take as long as reading does.
 
+use std::any::Any;
 use std::io;
 use std::mem::MaybeUninit;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -82,7 +83,7 @@ pub(crate) fn written<T: bytemuck::Pod>(
     len: usize,
     write: &mut dyn FnMut(Blank<'_>) -> io::Result<()>,
 ) -> io::Result<Vec<T>> {
-    let mut elements: Vec<T> = Vec::new();
+    let mut elements: Vec<T> = kept(len);
     elements.try_reserve_exact(len)?;
     let (room, size) = (&mut elements.spare_capacity_mut()[..len], len * size_of::<T>());
     // SAFETY: the memory of `len` elements, borrowed as long as `room` is; bytes have no alignment, and whatever is
@@ -97,6 +98,45 @@ pub(crate) fn written<T: bytemuck::Pod>(
     // counted; as many were counted as there are, so all were. Any bytes are elements of a `Pod`.
     unsafe { elements.set_len(len) };
     Ok(elements)
+}
+
+/// Memory of values that were spilled, for the next ones: the system takes longer to give fresh memory, page by page, than
+/// an array takes to be unpacked. The last is that which was kept last.
+static KEPT: Mutex<Vec<(usize, Box<dyn Any + Send>)>> = Mutex::new(Vec::new());
+
+/// So many bytes are kept at most, in pieces that are large enough to matter: the allocator itself keeps small ones.
+const KEPT_BYTES: usize = 16 << 20;
+const WORTH_KEEPING: usize = 256 << 10;
+
+/// Keeps the memory of these elements, for [`written`].
+pub(crate) fn keep<T: Send + 'static>(mut elements: Vec<T>) {
+    let bytes = elements.capacity() * size_of::<T>();
+    if !(WORTH_KEEPING..=KEPT_BYTES).contains(&bytes) {
+        return;
+    }
+    elements.clear();
+    let mut kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
+    kept.push((bytes, Box::new(elements)));
+    let mut total = 0;
+    let fits = |(bytes, _): &&(usize, _)| {
+        total += bytes;
+        total <= KEPT_BYTES
+    };
+    let last = kept.iter().rev().take_while(fits).count();
+    let first = kept.len() - last;
+    let dropped: Vec<_> = kept.drain(..first).collect();
+    // The system takes its time.
+    drop(kept);
+    drop(dropped);
+}
+
+/// Room for so many elements, and not for many more, if there is any.
+fn kept<T: 'static>(len: usize) -> Vec<T> {
+    let is_wanted = |elements: &Vec<T>| (len..=len + len / 8).contains(&elements.capacity());
+    let mut kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
+    let place = kept.iter().rposition(|(_, elements)| elements.downcast_ref().is_some_and(is_wanted));
+    let elements = place.and_then(|place| kept.remove(place).1.downcast().ok());
+    elements.map(|elements| *elements).unwrap_or_default()
 }
 
 /// What is dear to make, kept for whoever needs one next.
@@ -183,6 +223,26 @@ mod tests {
         });
         assert_eq!(forgotten.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
         assert!(written::<u64>(usize::MAX, &mut |_| Ok(())).is_err());
+    }
+
+    #[test]
+    fn memory_is_used_again_by_values_of_its_type_and_size() {
+        let place = |elements: &Vec<u32>| elements.as_ptr().addr();
+        // As large as all that is kept, so that no other test takes it.
+        let len = KEPT_BYTES / 4;
+        let elements: Vec<u32> = vec![7; len];
+        let at = place(&elements);
+        keep(elements);
+        assert!(kept::<u32>(len / 2).capacity() == 0 && kept::<i32>(len).capacity() == 0);
+        let again = kept::<u32>(len - 1);
+        assert!(again.is_empty() && place(&again) == at);
+        assert_eq!(kept::<u32>(len).capacity(), 0);
+        keep(vec![7_u32; len + 1]);
+        assert_eq!(kept::<u32>(len + 1).capacity(), 0);
+        keep(again);
+        keep(vec![7_u16; KEPT_BYTES / 2]);
+        assert_eq!(kept::<u32>(len).capacity(), 0);
+        assert_eq!(kept::<u16>(KEPT_BYTES / 2).capacity(), KEPT_BYTES / 2);
     }
 
     #[test]

@@ -48,7 +48,7 @@ impl Drop for Locked<'_> {
         if let Some(mut guard) = self.0.take() {
             let gone = mem::take(&mut guard.residents.gone);
             drop(guard);
-            drop(gone);
+            gone.into_iter().for_each(|value| value.recycle());
         }
     }
 }

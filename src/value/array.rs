@@ -195,6 +195,10 @@ impl<A: Element, D: Dimension + Send + Sync + 'static> Value for Array<A, D> {
     fn decode(input: &mut Decoder) -> Result<Self> {
         Self::decode_part(input, &Selection::default())
     }
+
+    fn recycle(self) {
+        blank::keep(self.into_raw_vec_and_offset().0);
+    }
 }
 
 impl<A: Element, D: Dimension + Send + Sync + 'static> Partial for Array<A, D> {}

@@ -153,6 +153,9 @@ pub trait Value: Sized + Send + Sync + 'static {
     /// # Errors
     /// [`Damaged`](crate::ErrorKind::Damaged) when the bytes make no sense, and those of reading.
     fn decode(input: &mut Decoder) -> Result<Self>;
+
+    /// Ends a value that the chest held alone. Nothing to be done, unless its memory is of use to those to come.
+    fn recycle(self) {}
 }
 
 /// What [`insert`](crate::Chest::insert) takes: a [`Value`], an `Arc` of one (shared, not copied), a `&str` or a list
@@ -210,6 +213,7 @@ pub(crate) trait AnyValue: Any + Send + Sync {
     fn into_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync>;
     /// The value itself, without what is told of it.
     fn inner(self: Arc<Self>) -> Arc<dyn AnyValue>;
+    fn recycle(self: Arc<Self>);
     /// What is to be told of the value besides what its encoder tells, as JSON.
     fn facts(&self) -> Option<&serde_json::Map<String, serde_json::Value>> {
         None
@@ -241,5 +245,10 @@ impl<V: Value> AnyValue for V {
     }
     fn inner(self: Arc<Self>) -> Arc<dyn AnyValue> {
         self
+    }
+    fn recycle(self: Arc<Self>) {
+        if let Ok(value) = Arc::try_unwrap(self) {
+            Value::recycle(value);
+        }
     }
 }

@@ -58,6 +58,12 @@ impl<V: Value> AnyValue for Recorded<V> {
         self.value.clone()
     }
 
+    fn recycle(self: Arc<Self>) {
+        if let Ok(recorded) = Arc::try_unwrap(self) {
+            AnyValue::recycle(recorded.value);
+        }
+    }
+
     fn facts(&self) -> Option<&Map<String, Json>> {
         Some(&self.facts)
     }

@@ -4,7 +4,7 @@
 //! and holds it as a grid of smaller boxes (`blockshape`); both are padded at the array's far edges.
 //!
 //! Frames that [`write`] makes have chunks and blocks that are runs of C order, so that both ways stream: about 4 MiB
-//! a chunk and 512 KiB a block. [`read_header`] takes any frame of the library's, from whatever version, as far as the
+//! a chunk and 64 KiB a block, or a row of up to 512 KiB. [`read_header`] takes any frame of the library's, from whatever version, as far as the
 //! codecs reach. It trusts no number in it: see [`Layout::new`].
 
 mod read;
@@ -20,7 +20,10 @@ use super::blosc::{self, invalid, unsupported};
 
 /// Target sizes of a chunk and of a block, in bytes.
 const CHUNK: usize = 4 << 20;
-const BLOCK: usize = 512 << 10;
+/// Blocks that are unpacked and put in order stay in the processor's nearest caches.
+const BLOCK: usize = 64 << 10;
+/// Longer rows are cut.
+const LONGEST_ROW: usize = 512 << 10;
 /// Memory that [`write`] takes, at most, beside some 32 bytes a chunk for the index: a chunk as it is and packed, and the
 /// library's four blocks.
 pub(crate) const WRITE_SCRATCH: usize = 4 * CHUNK;
@@ -100,14 +103,14 @@ impl Layout {
         Ok(layout)
     }
 
-    /// The layout of frames that we write: chunks and blocks split one axis, the outermost whose rows are at most a
-    /// block.
+    /// The layout of frames that we write: chunks and blocks split one axis, the outermost whose rows are not too
+    /// long.
     fn plan(typesize: usize, shape: &[usize]) -> Result<Layout> {
         let empty = product(typesize, shape)? == 0;
         let (mut chunk, mut block) = (shape.to_vec(), shape.to_vec());
         if let Some(mut axis) = shape.len().checked_sub(1).filter(|_| !empty) {
             let mut row = typesize;
-            while axis > 0 && row * shape[axis] <= BLOCK {
+            while axis > 0 && row * shape[axis] <= LONGEST_ROW {
                 row *= shape[axis];
                 axis -= 1;
             }
@@ -190,13 +193,13 @@ impl Layout {
     }
 }
 
-/// Cuts `n` rows of `row` bytes, at most a block each, into chunks and blocks: rows in each. Chunks are of like size
+/// Cuts `n` rows of `row` bytes, at most [`LONGEST_ROW`], into chunks and blocks: rows in each. Chunks are of like size
 /// and whole blocks, so that only the last is padded, and by little.
 fn split(n: usize, row: usize) -> (usize, usize) {
     let chunks = n.div_ceil(CHUNK / row);
     let rows = n.div_ceil(chunks);
-    let wanted = (rows * row + BLOCK / 2) / BLOCK;
-    let candidates = (wanted - wanted / 4).max(1)..=(3 * wanted).clamp(1, rows);
+    let wanted = ((rows * row + BLOCK / 2) / BLOCK).clamp(1, rows);
+    let candidates = wanted - wanted / 4..=(3 * wanted).min(rows);
     let best = candidates.min_by_key(|&blocks| {
         let block = rows.div_ceil(blocks);
         let padding = n.next_multiple_of(if chunks == 1 { block } else { rows.next_multiple_of(block) }) - n;

@@ -2,13 +2,15 @@
 
 use std::io::Result;
 
-use super::{HEADER, bits, invalid};
-use crate::format::blank::{Blank, Buffer};
+use super::{HEADER, bits, invalid, library};
+use crate::format::blank::Blank;
 
 /// Fills `dst` from a chunk of blocks of `block` bytes, each of which is one stream: its length, then the stream. What a
 /// damaged chunk gives is an error, or anything.
 pub(super) fn unpack(chunk: &[u8], block: usize, width: usize, mut dst: Blank<'_>) -> Result<()> {
-    let mut buffer = Buffer::new();
+    let mut room = Vec::new();
+    room.try_reserve_exact(block)?;
+    room.resize(block, 0);
     for index in 0..dst.len().div_ceil(block) {
         let start = number(chunk, HEADER + 4 * index)?;
         let len = number(chunk, start as usize)?;
@@ -20,11 +22,11 @@ pub(super) fn unpack(chunk: &[u8], block: usize, width: usize, mut dst: Blank<'_
                 dst.fill(0);
                 continue;
             }
-            ..0 => run(len, stream, buffer.get(dst.len())?)?,
+            ..0 => run(len, stream, &mut room[..dst.len()])?,
             _ => {
                 let stream = stream.get(..len as usize).ok_or_else(damaged)?;
                 // Of the length of the block: as it is.
-                if stream.len() == dst.len() { stream } else { lz4(stream, buffer.get(dst.len())?)? }
+                if stream.len() == dst.len() { stream } else { lz4(stream, &mut room[..dst.len()])? }
             }
         };
         bits::undo(width, unpacked, dst);
@@ -50,6 +52,5 @@ fn run<'a>(len: i32, stream: &[u8], unpacked: &'a mut [u8]) -> Result<&'a [u8]> 
 }
 
 fn lz4<'a>(stream: &[u8], unpacked: &'a mut [u8]) -> Result<&'a [u8]> {
-    let len = lz4_flex::block::decompress_into(stream, unpacked).map_err(|_| damaged())?;
-    if len == unpacked.len() { Ok(unpacked) } else { Err(damaged()) }
+    if library::unpack_lz4(stream, unpacked) == Some(unpacked.len()) { Ok(unpacked) } else { Err(damaged()) }
 }

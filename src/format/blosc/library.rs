@@ -10,6 +10,7 @@
 //! filters, the type size or the block size are not ours, it is dropped and chunks are stored uncompressed. A variable
 //! may thus cost space and time, never a value. Decompression heeds `BLOSC_NTHREADS` alone, which changes no result.
 
+use std::ffi::{c_char, c_int};
 use std::io::Result;
 use std::ptr::NonNull;
 use std::sync::Once;
@@ -18,6 +19,21 @@ use blosc2_src as ffi;
 
 use super::{EXTENDED, HEADER, LZ4, MAX_BYTES, ONE_STREAM, Recipe, SHUFFLE, VERSION, invalid};
 use crate::format::blank::Blank;
+
+unsafe extern "C" {
+    /// Of the LZ4 that the library is built with, see lz4.h: neither reads nor writes outside of what it is given, whatever
+    /// the bytes are. Gives how many it wrote, or a negative number.
+    #[link_name = "LZ4_decompress_safe"]
+    fn lz4_decompress_safe(from: *const c_char, to: *mut c_char, len: c_int, room: c_int) -> c_int;
+}
+
+/// Unpacks a block of LZ4; three times as fast as in Rust alone. Gives the length, unless the block is damaged.
+pub(super) fn unpack_lz4(packed: &[u8], block: &mut [u8]) -> Option<usize> {
+    let (len, room) = (c_int::try_from(packed.len()).ok()?, c_int::try_from(block.len()).ok()?);
+    // SAFETY: `packed` is readable and `block` writable for the lengths given, and they do not overlap.
+    let done = unsafe { lz4_decompress_safe(packed.as_ptr().cast(), block.as_mut_ptr().cast(), len, room) };
+    usize::try_from(done).ok()
+}
 
 /// A context of the C library.
 pub(super) struct Context(NonNull<ffi::blosc2_context>);
