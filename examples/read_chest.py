@@ -1,5 +1,5 @@
 """Reads a chest without icechest, by docs/format.md.   python read_chest.py CHEST [KEY as JSON]"""
-import importlib, io, json, pathlib, sqlite3, struct, sys
+import importlib, io, json, os, pathlib, sqlite3, struct, sys
 import xxhash  # pip install xxhash; numpy, pyarrow, blosc2, lz4 where a value needs them
 
 COLUMNS = "key, kind, type, format, stored_bytes, payload, label_at, checksums, about, file, inline"
@@ -48,9 +48,7 @@ def one(chest, row):
     if form == "arrow":
         return importlib.import_module("pyarrow.ipc").open_file(io.BytesIO(data)).read_all()
     if form == "parquet":
-        # Threads of pyarrow may abort the process at its end (apache/arrow, issue 34314).
-        read_table = importlib.import_module("pyarrow.parquet").read_table
-        return read_table(io.BytesIO(data), use_threads=False, pre_buffer=False)
+        return importlib.import_module("pyarrow.parquet").read_table(io.BytesIO(data))
     if form == "npy":
         return importlib.import_module("numpy").load(io.BytesIO(data))
     if form == "b2nd":
@@ -74,3 +72,5 @@ def main(path, key=None):
                 print(row["key"], row["type"], unknown, sep="\t")
 
 main(*sys.argv[1:])
+sys.stdout.flush()
+os._exit(0)  # Threads of pyarrow may abort the process at its end (apache/arrow, issue 34314).
