@@ -57,8 +57,9 @@
 //! 20 MiB, and the row group of a frame that is being written (16 to 32 MiB), for each core, of which two at least, as only
 //! so many threads write at the same time; the same for each thread that reads a file, or inserts a value that does not
 //! become resident; 24 MiB for each array or frame that is written in pieces; the catalog's caches, of 20 MiB for writing and
-//! up to 16 MiB for reading. The system's allocator may keep freed memory on top of that, most where many threads decode
-//! frames.
+//! up to 16 MiB for reading; 16 MiB of arrays that were spilled, for the next ones, in each process. A digest of an array that
+//! is not in C order takes up to 48 MiB. The system's allocator may keep freed memory on top of that, most where many threads
+//! decode frames.
 //!
 //! # Features
 //!

@@ -55,7 +55,7 @@ impl<'a> Blank<'a> {
     }
 
     /// `write` writes all bytes.
-    pub(crate) fn write(self, write: impl FnOnce(&mut [MaybeUninit<u8>])) {
+    fn write(self, write: impl FnOnce(&mut [MaybeUninit<u8>])) {
         write(self.bytes);
         self.count();
     }
@@ -130,9 +130,9 @@ pub(crate) fn keep<T: Send + 'static>(mut elements: Vec<T>) {
     drop(dropped);
 }
 
-/// Room for so many elements, and not for many more, if there is any.
+/// Room for so many elements, and hardly more, which nobody would count, if there is any.
 fn kept<T: 'static>(len: usize) -> Vec<T> {
-    let is_wanted = |elements: &Vec<T>| (len..=len + len / 8).contains(&elements.capacity());
+    let is_wanted = |elements: &Vec<T>| elements.capacity().checked_sub(len).is_some_and(|more| more <= len / 128);
     let mut kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
     let place = kept.iter().rposition(|(_, elements)| elements.downcast_ref().is_some_and(is_wanted));
     let elements = place.and_then(|place| kept.remove(place).1.downcast().ok());

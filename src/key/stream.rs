@@ -11,6 +11,9 @@ use crate::format::threads;
 /// The unit that is hashed by one thread. It is part of every digest of content: another size gives other digests.
 const CHUNK: usize = 1 << 20;
 
+/// What all threads together make at a time, elements at both ends excepted.
+const MADE_TOGETHER: usize = 32 << 20;
+
 /// The digest of the digests of chunks, so that many threads can work on one array. How the bytes were cut into pieces
 /// plays no part.
 #[derive(Default)]
@@ -40,39 +43,45 @@ impl Stream {
     }
 
     /// Pushes `len` elements of `width` bytes each that are not in memory as they count. `make` gives the bytes of a
-    /// range of elements, in a buffer that it fills if it has to; about `at_a_time` of them on each thread.
+    /// range of elements, in a buffer that it fills if it has to; about `at_a_time` of them, and at least some elements, on
+    /// each thread.
     pub(super) fn push_made<B: Default>(
         &mut self,
-        len: usize,
+        len: u64,
         width: usize,
         at_a_time: usize,
-        make: impl for<'b> Fn(Range<usize>, &'b mut B) -> Cow<'b, [u8]> + Sync,
+        make: impl for<'b> Fn(Range<u64>, &'b mut B) -> Cow<'b, [u8]> + Sync,
     ) {
+        let (chunk, width) = (CHUNK as u64, width as u64);
         let total = len * width;
         if total == 0 {
             return;
         }
-        let made = |bytes: Range<usize>, buffer: &mut B, take: &mut dyn FnMut(&[u8])| {
+        let made = |bytes: Range<u64>, buffer: &mut B, take: &mut dyn FnMut(&[u8])| {
             if !bytes.is_empty() {
                 let first = bytes.start / width;
                 let elements = make(first..bytes.end.div_ceil(width), buffer);
-                take(&elements[bytes.start - first * width..][..bytes.len()]);
+                let (skipped, taken) = (bytes.start - first * width, bytes.end - bytes.start);
+                take(&elements[skipped as usize..][..taken as usize]);
             }
         };
         let mut buffer = B::default();
-        let front = if self.rest.is_empty() { 0 } else { total.min(CHUNK - self.rest.len()) };
+        let front = if self.rest.is_empty() { 0 } else { total.min(chunk - self.rest.len() as u64) };
         made(0..front, &mut buffer, &mut |bytes| self.push(bytes));
-        let whole = (total - front) / CHUNK * CHUNK;
-        let threads = threads(whole);
-        let unit = at_a_time.min(whole / threads).next_multiple_of(CHUNK).max(CHUNK);
-        let digests = in_turn(whole.div_ceil(unit), threads, |index, buffer: &mut B| {
-            let start = front + index * unit;
+        let whole = (total - front) / chunk * chunk;
+        // Elements at both ends are made twice, so there are several between them.
+        let smallest = 4 * width;
+        let most = (MADE_TOGETHER as u64 / smallest.max(at_a_time as u64)).max(1);
+        let threads = threads(usize::try_from(whole).unwrap_or(usize::MAX)).min(most as usize);
+        let unit = (whole / threads as u64).min(at_a_time as u64).max(smallest).max(chunk).next_multiple_of(chunk);
+        let digests = in_turn(whole.div_ceil(unit) as usize, threads, |index, buffer: &mut B| {
+            let start = front + index as u64 * unit;
             let mut digests = Vec::new();
             made(start..(start + unit).min(front + whole), buffer, &mut |bytes| digests = of_chunks(bytes));
             digests
         });
         self.digests.extend(digests.into_iter().flatten());
-        self.len += whole as u64;
+        self.len += whole;
         made(front + whole..total, &mut buffer, &mut |bytes| self.push(bytes));
     }
 
@@ -162,9 +171,9 @@ mod tests {
                 let (back, rest) = back.split_at(back.len() / width * width);
                 let mut stream = Stream::default();
                 stream.push(front);
-                stream.push_made(back.len() / width, width, at_a_time, |elements, buffer: &mut Vec<u8>| {
+                stream.push_made((back.len() / width) as u64, width, at_a_time, |elements, buffer: &mut Vec<u8>| {
                     buffer.clear();
-                    buffer.extend(&back[elements.start * width..elements.end * width]);
+                    buffer.extend(&back[elements.start as usize * width..elements.end as usize * width]);
                     Cow::Borrowed(buffer.as_slice())
                 });
                 stream.push(rest);

@@ -6,7 +6,7 @@ use std::ops::{Deref, DerefMut};
 use super::State;
 use crate::sync::MutexGuard;
 
-/// The state, locked. Values that leave it are dropped when it is unlocked: that may take long, and run a user's code.
+/// The state, locked. Values that leave it end when it is unlocked: that may take long, and run a user's code.
 pub(crate) struct Locked<'a>(Option<MutexGuard<'a, State>>);
 
 impl<'a> Locked<'a> {

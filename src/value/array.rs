@@ -43,6 +43,8 @@ pub(crate) mod private {
         fn read(len: usize, fill: &mut dyn FnMut(&mut [u8]) -> io::Result<()>) -> io::Result<Vec<Self>>;
         /// `len` elements from memory that `write` writes all of, which takes less time.
         fn written(len: usize, write: &mut dyn FnMut(Blank<'_>) -> io::Result<()>) -> io::Result<Vec<Self>>;
+        /// Keeps memory of elements that are no more, for those that are `written` next.
+        fn keep(elements: Vec<Self>);
     }
 }
 
@@ -76,6 +78,10 @@ macro_rules! elements {
 
                 fn written(len: usize, write: &mut dyn FnMut(Blank<'_>) -> io::Result<()>) -> io::Result<Vec<Self>> {
                     blank::written(len, write)
+                }
+
+                fn keep(elements: Vec<Self>) {
+                    blank::keep(elements);
                 }
             }
         )*
@@ -155,6 +161,12 @@ impl private::Bytes for bool {
     fn written(len: usize, write: &mut dyn FnMut(Blank<'_>) -> io::Result<()>) -> io::Result<Vec<Self>> {
         truth(blank::written(len, write)?)
     }
+
+    fn keep(elements: Vec<Self>) {
+        if let Ok(bytes) = bytemuck::allocation::try_cast_vec::<bool, u8>(elements) {
+            blank::keep(bytes);
+        }
+    }
 }
 
 fn truth(bytes: Vec<u8>) -> io::Result<Vec<bool>> {
@@ -197,7 +209,7 @@ impl<A: Element, D: Dimension + Send + Sync + 'static> Value for Array<A, D> {
     }
 
     fn recycle(self) {
-        blank::keep(self.into_raw_vec_and_offset().0);
+        A::keep(self.into_raw_vec_and_offset().0);
     }
 }
 
@@ -403,6 +415,10 @@ impl Value for AnyArray {
 
     fn decode(input: &mut Decoder) -> Result<Self> {
         Self::read(input, &Selection::default())
+    }
+
+    fn recycle(self) {
+        with_array!(self, array => array.recycle());
     }
 }
 

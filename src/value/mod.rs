@@ -247,7 +247,11 @@ impl<V: Value> AnyValue for V {
         self
     }
     fn recycle(self: Arc<Self>) {
-        if let Ok(value) = Arc::try_unwrap(self) {
+        // A large one would not fit on the stack.
+        const LARGEST: usize = 4 << 10;
+        if size_of::<V>() <= LARGEST
+            && let Ok(value) = Arc::try_unwrap(self)
+        {
             Value::recycle(value);
         }
     }

@@ -4,8 +4,8 @@
 //! and holds it as a grid of smaller boxes (`blockshape`); both are padded at the array's far edges.
 //!
 //! Frames that [`write`] makes have chunks and blocks that are runs of C order, so that both ways stream: about 4 MiB
-//! a chunk and 64 KiB a block, or a row of up to 512 KiB. [`read_header`] takes any frame of the library's, from whatever version, as far as the
-//! codecs reach. It trusts no number in it: see [`Layout::new`].
+//! a chunk and 64 KiB a block, or a row of up to 512 KiB. [`read_header`] takes any frame of the library's, from whatever
+//! version, as far as the codecs reach. It trusts no number in it: see [`Layout::new`].
 
 mod read;
 #[cfg(test)]
@@ -199,7 +199,9 @@ fn split(n: usize, row: usize) -> (usize, usize) {
     let chunks = n.div_ceil(CHUNK / row);
     let rows = n.div_ceil(chunks);
     let wanted = ((rows * row + BLOCK / 2) / BLOCK).clamp(1, rows);
-    let candidates = wanted - wanted / 4..=(3 * wanted).min(rows);
+    // A long row is a block.
+    let fewest = if row > BLOCK { wanted } else { wanted - wanted / 4 };
+    let candidates = fewest..=(3 * wanted).min(rows);
     let best = candidates.min_by_key(|&blocks| {
         let block = rows.div_ceil(blocks);
         let padding = n.next_multiple_of(if chunks == 1 { block } else { rows.next_multiple_of(block) }) - n;

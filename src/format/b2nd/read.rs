@@ -189,11 +189,11 @@ impl Header {
         self.layout.bytes
     }
 
-    /// What unpacking a part of the array takes besides the part: a chunk and its packed form, or the whole array where
-    /// its chunks are no runs.
+    /// What unpacking a part of the array takes besides the part: a chunk, its packed form and a block, and the whole array
+    /// where its chunks are no runs.
     pub(crate) fn scratch(&self) -> u64 {
         let whole = if self.layout.split.is_some() { 0 } else { self.layout.bytes };
-        (whole + 2 * self.layout.chunk_bytes) as u64
+        (whole + 2 * self.layout.chunk_bytes + self.layout.block_bytes) as u64
     }
 
     /// Reads the whole array, in C order; `dst` must have [`Header::bytes`].

@@ -6,8 +6,6 @@
 //! compiler makes the most of whatever vectors there are when it runs. Method: as the transposition of a matrix of bits in
 //! H. S. Warren, *Hacker's Delight*, 7-3.
 
-use std::mem::MaybeUninit;
-
 use multiversion::multiversion;
 
 use crate::format::blank::Blank;
@@ -30,36 +28,38 @@ pub(super) const WIDTHS: [u8; 5] = [1, 2, 4, 8, 16];
 /// Writes the elements of `width` bytes, one of [`WIDTHS`], whose shuffled bytes these are.
 pub(super) fn undo(width: usize, shuffled: &[u8], mut dst: Blank<'_>) {
     let (planes, rest) = shuffled.split_at(shuffled.len() - shuffled.len() % (8 * width));
-    dst.take(planes.len()).write(|dst| match width {
-        1 => undo_all::<1>(planes, dst),
-        2 => undo_all::<2>(planes, dst),
-        4 => undo_all::<4>(planes, dst),
-        8 => undo_all::<8>(planes, dst),
-        _ => undo_all::<16>(planes, dst),
-    });
+    match width {
+        1 => undo_all::<1>(planes, &mut dst),
+        2 => undo_all::<2>(planes, &mut dst),
+        4 => undo_all::<4>(planes, &mut dst),
+        8 => undo_all::<8>(planes, &mut dst),
+        _ => undo_all::<16>(planes, &mut dst),
+    }
     dst.put(rest);
 }
 
 #[multiversion(targets("x86_64+avx2"))]
-fn undo_all<const N: usize>(planes: &[u8], dst: &mut [MaybeUninit<u8>]) {
+fn undo_all<const N: usize>(planes: &[u8], dst: &mut Blank<'_>) {
     let plane = planes.len() / (8 * N);
-    for (start, dst) in (0..plane).step_by(GROUPS).zip(dst.chunks_mut(GROUPS * 8 * N)) {
-        if plane - start >= GROUPS {
-            undo_tile::<N>(&planes[start..], plane, dst);
-            continue;
+    let mut tile = [0; TILE];
+    for start in (0..plane).step_by(GROUPS) {
+        let groups = GROUPS.min(plane - start);
+        if groups == GROUPS {
+            undo_tile::<N>(&planes[start..], plane, &mut tile);
+        } else {
+            let mut padded = [0; TILE];
+            for (padded, plane) in padded.chunks_exact_mut(GROUPS).zip(planes.chunks_exact(plane)) {
+                padded[..groups].copy_from_slice(&plane[start..]);
+            }
+            undo_tile::<N>(&padded, GROUPS, &mut tile);
         }
-        let (mut padded, mut tile) = ([0; TILE], [MaybeUninit::uninit(); TILE]);
-        for (padded, plane) in padded.chunks_exact_mut(GROUPS).zip(planes.chunks_exact(plane)) {
-            padded[..plane.len() - start].copy_from_slice(&plane[start..]);
-        }
-        undo_tile::<N>(&padded, GROUPS, &mut tile);
-        dst.copy_from_slice(&tile[..dst.len()]);
+        dst.put(&tile[..groups * 8 * N]);
     }
 }
 
 /// Writes the elements of the first [`GROUPS`] bytes of each plane, which begin `plane` bytes apart.
 #[inline(always)]
-fn undo_tile<const N: usize>(planes: &[u8], plane: usize, dst: &mut [MaybeUninit<u8>]) {
+fn undo_tile<const N: usize>(planes: &[u8], plane: usize, dst: &mut [u8; TILE]) {
     // A byte of each element: of those at place 0 in their groups, at place 1 and so on.
     let mut bytes = [[[0; LANES]; N]; 8];
     for byte in 0..N {
@@ -80,7 +80,7 @@ fn undo_tile<const N: usize>(planes: &[u8], plane: usize, dst: &mut [MaybeUninit
                 let elements = bytes[place][number][lane].to_le_bytes();
                 for (index, element) in elements.chunks_exact(width).enumerate() {
                     let group = number % 8 + width * index;
-                    dst[(group * 8 + place) * N + number / 8 * 8..][..width].write_copy_of_slice(element);
+                    dst[(group * 8 + place) * N + number / 8 * 8..][..width].copy_from_slice(element);
                 }
             }
         }

@@ -7,10 +7,11 @@ use crate::format::blank::Blank;
 
 /// Fills `dst` from a chunk of blocks of `block` bytes, each of which is one stream: its length, then the stream. What a
 /// damaged chunk gives is an error, or anything.
-pub(super) fn unpack(chunk: &[u8], block: usize, width: usize, mut dst: Blank<'_>) -> Result<()> {
-    let mut room = Vec::new();
-    room.try_reserve_exact(block)?;
-    room.resize(block, 0);
+///
+/// `room` is used again for the next chunk.
+pub(super) fn unpack(chunk: &[u8], block: usize, width: usize, room: &mut Vec<u8>, mut dst: Blank<'_>) -> Result<()> {
+    room.try_reserve_exact(block.saturating_sub(room.len()))?;
+    room.resize(block.max(room.len()), 0);
     for index in 0..dst.len().div_ceil(block) {
         let start = number(chunk, HEADER + 4 * index)?;
         let len = number(chunk, start as usize)?;

@@ -1,7 +1,7 @@
 //! The only file that calls the C library.
 //!
-//! It gets single chunks of which the header was read, and works on them in contexts that hold nothing but scratch memory.
-//! Stored and special chunks never reach it.
+//! It gets single chunks of which the header was read, and works on them in contexts that hold nothing but scratch memory;
+//! or single blocks of LZ4. Stored and special chunks never reach it.
 //!
 //! # The environment
 //! A context for compression lets the variables `BLOSC_CLEVEL`, `BLOSC_SHUFFLE`, `BLOSC_DELTA`, `BLOSC_TYPESIZE`,

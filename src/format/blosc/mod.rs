@@ -262,7 +262,11 @@ pub(crate) fn is_zeros(chunk: &[u8]) -> bool {
 }
 
 /// Reads chunks.
-pub(crate) struct Decompressor(Option<Context>);
+pub(crate) struct Decompressor {
+    context: Option<Context>,
+    /// A block as it is stored.
+    room: Vec<u8>,
+}
 
 /// Contexts have buffers of four blocks, so they are kept.
 static CONTEXTS: Pool<Context> = Pool::new();
@@ -272,7 +276,7 @@ const LARGE_BLOCK: usize = 1 << 20;
 
 impl Drop for Decompressor {
     fn drop(&mut self) {
-        if let Some(context) = self.0.take() {
+        if let Some(context) = self.context.take() {
             CONTEXTS.put(context);
         }
     }
@@ -281,8 +285,7 @@ impl Drop for Decompressor {
 impl Decompressor {
     pub(crate) fn new() -> Result<Self> {
         init();
-        let context = CONTEXTS.take().or_else(Context::decompression);
-        context.map(|context| Decompressor(Some(context))).ok_or_else(|| Error::from(ErrorKind::OutOfMemory))
+        Ok(Self { context: CONTEXTS.take(), room: Vec::new() })
     }
 
     /// Fills `dst`, or fails when the chunk is not whole, or not of that many bytes. After an error `dst` holds
@@ -296,11 +299,11 @@ impl Decompressor {
                 dst.put(bytes);
                 Ok(())
             }
-            Body::Bits { block } => blocks::unpack(chunk, block, typesize, dst),
+            Body::Bits { block } => blocks::unpack(chunk, block, typesize, &mut self.room, dst),
             Body::Compressed { block } => {
-                let mut context = self.0.take().or_else(Context::decompression).ok_or(ErrorKind::OutOfMemory)?;
+                let mut context = self.context.take().or_else(Context::decompression).ok_or(ErrorKind::OutOfMemory)?;
                 context.decompress(chunk, dst)?;
-                self.0 = Some(context).filter(|_| block <= LARGE_BLOCK);
+                self.context = Some(context).filter(|_| block <= LARGE_BLOCK);
                 Ok(())
             }
         }

@@ -19,6 +19,9 @@ const GATHERED: usize = 1 << 20;
 const LONG_ROWS: usize = 32;
 const GATHERED_LONG: usize = 16 << 20;
 
+/// Longer rows are brought in order one by one.
+const LONGEST_ROW: usize = GATHERED_LONG / 4;
+
 /// Rows and columns that are brought in order together where memory goes down the rows: as many as the cache holds.
 const TILE: usize = 64;
 
@@ -44,12 +47,12 @@ fn push<A: Element>(array: ArrayViewD<'_, A>, stream: &mut Stream) {
     // An array that is not contiguous has dimensions, and elements.
     let rows = array.shape()[0];
     let row_bytes = array.len() / rows * size_of::<A>();
-    if row_bytes > GATHERED_LONG {
+    if row_bytes > LONGEST_ROW {
         return array.outer_iter().for_each(|row| push(row, stream));
     }
     let at_a_time = GATHERED.max((LONG_ROWS * row_bytes).min(GATHERED_LONG));
-    stream.push_made(rows, row_bytes, at_a_time, |rows, block: &mut Option<ArrayD<A>>| {
-        let rows = array.slice_axis(Axis(0), rows.into());
+    stream.push_made(rows as u64, row_bytes, at_a_time, |rows, block: &mut Option<ArrayD<A>>| {
+        let rows = array.slice_axis(Axis(0), (rows.start as usize..rows.end as usize).into());
         let known = block.take().filter(|block| block.len_of(Axis(0)) >= rows.len_of(Axis(0)));
         let first = rows[IxDyn(&vec![0; rows.ndim()])];
         let block = block.insert(known.unwrap_or_else(|| Array::from_elem(rows.raw_dim(), first)));

@@ -52,11 +52,15 @@ impl Column {
     /// Elements of `width` bytes.
     pub(super) fn fixed(&mut self, bytes: &[u8], width: usize, mask: Option<&Mask>) {
         let Some(mask) = mask.filter(|_| width > 0) else { return self.values.push(bytes) };
-        self.values.push_made(bytes.len() / width, width, AT_A_TIME, |elements, made: &mut Vec<u8>| {
+        // Not by the element, which may be long.
+        self.values.push_made(bytes.len() as u64, 1, AT_A_TIME, |range, made: &mut Vec<u8>| {
+            let range = range.start as usize..range.end as usize;
             made.clear();
-            made.extend_from_slice(&bytes[elements.start * width..elements.end * width]);
-            let nulls = mask.nulls(elements.clone()).map(|index| (index - elements.start) * width);
-            nulls.for_each(|start| made[start..start + width].fill(0));
+            made.extend_from_slice(&bytes[range.clone()]);
+            for null in mask.nulls(range.start / width..range.end.div_ceil(width)) {
+                let null = (null * width).max(range.start)..((null + 1) * width).min(range.end);
+                made[null.start - range.start..null.end - range.start].fill(0);
+            }
             Cow::Borrowed(made)
         });
     }
@@ -74,10 +78,10 @@ impl Column {
         self.lengths(len, len_of);
         // Where every so many slices begin among the bytes of all.
         let sums = in_turn(len.div_ceil(SLICES), threads(len * size_of::<u64>()), |index, _: &mut ()| {
-            (index * SLICES..len.min((index + 1) * SLICES)).map(len_of).sum::<usize>()
+            (index * SLICES..len.min((index + 1) * SLICES)).map(|index| len_of(index) as u64).sum::<u64>()
         });
         let mut total = 0;
-        let starts: Vec<usize> = sums
+        let starts: Vec<u64> = sums
             .iter()
             .map(|sum| {
                 total += sum;
@@ -85,18 +89,20 @@ impl Column {
             })
             .collect();
         self.values.push_made(total, 1, AT_A_TIME, |bytes, made: &mut Vec<u8>| {
-            made.resize(bytes.len(), 0);
+            made.resize((bytes.end - bytes.start) as usize, 0);
             let many = starts.partition_point(|&start| start <= bytes.start) - 1;
             let (mut index, mut at, mut len) = (many * SLICES, starts[many], 0);
             while at < bytes.end {
                 let slice = if is_valid(index) { slice_of(index) } else { &[] };
-                let (skipped, wanted) = (bytes.start.saturating_sub(at), bytes.end - at);
-                if skipped < slice.len() {
-                    let slice = &slice[skipped..slice.len().min(wanted)];
+                let next = at + slice.len() as u64;
+                if next > bytes.start {
+                    let skipped = bytes.start.saturating_sub(at) as usize;
+                    let behind = next.saturating_sub(bytes.end) as usize;
+                    let slice = &slice[skipped..slice.len() - behind];
                     put(&mut made[len..], slice);
                     len += slice.len();
                 }
-                at += slice.len();
+                at = next;
                 index += 1;
             }
             Cow::Borrowed(made)
@@ -104,9 +110,8 @@ impl Column {
     }
 
     fn lengths(&mut self, len: usize, len_of: impl Fn(usize) -> usize + Sync) {
-        self.lengths.push_made(len, 8, AT_A_TIME, |elements, made: &mut Vec<u8>| {
-            let words = elements.map(|index| len_of(index) as u64);
-            little_endian_words(words, made)
+        self.lengths.push_made(len as u64, 8, AT_A_TIME, |elements, made: &mut Vec<u8>| {
+            little_endian_words(elements, |index| len_of(index) as u64, made)
         });
     }
 
@@ -174,9 +179,10 @@ impl Column {
 }
 
 /// The bytes of words, in a buffer.
-fn little_endian_words(words: impl ExactSizeIterator<Item = u64>, made: &mut Vec<u8>) -> Cow<'_, [u8]> {
-    made.resize(words.len() * 8, 0);
-    made.as_chunks_mut().0.iter_mut().zip(words).for_each(|(bytes, word)| *bytes = word.to_le_bytes());
+fn little_endian_words(range: Range<u64>, word_of: impl Fn(usize) -> u64, made: &mut Vec<u8>) -> Cow<'_, [u8]> {
+    let range = range.start as usize..range.end as usize;
+    made.resize(range.len() * 8, 0);
+    made.as_chunks_mut().0.iter_mut().zip(range).for_each(|(bytes, index)| *bytes = word_of(index).to_le_bytes());
     Cow::Borrowed(made)
 }
 
@@ -217,8 +223,8 @@ impl Bits {
             };
             if index < len.div_ceil(64) { carried | word_of(index) << used } else { carried }
         };
-        self.stream.push_made(total / 64, 8, AT_A_TIME, |words, made: &mut Vec<u8>| {
-            little_endian_words(words.map(word_of), made)
+        self.stream.push_made(total as u64 / 64, 8, AT_A_TIME, |words, made: &mut Vec<u8>| {
+            little_endian_words(words, word_of, made)
         });
         self.used = total % 64;
         self.word = if self.used > 0 { word_of(total / 64) } else { 0 };

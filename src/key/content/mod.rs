@@ -36,8 +36,9 @@ use super::stream::Stream;
 /// Floats count by their bits: `0.0` and `-0.0` differ, and so do NaNs with other payloads. What cannot be looked into,
 /// such as objects in a frame, has a new digest each time.
 ///
-/// The cost is that of reading the content once: some 10 GB/s a thread where it is contiguous, on as many threads as there
-/// are processors where it is large; text, lists, and arrays in another order than C take several times as long.
+/// The cost is that of reading the content once: some 15 GB/s a thread where it is contiguous, on as many threads as there
+/// are processors where it is large. What has to be put in order first takes two to six times as long: arrays in another
+/// order than C, numbers with nulls, text; short text ten times.
 ///
 /// ```
 /// # #[cfg(feature = "ndarray")] {
