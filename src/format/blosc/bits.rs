@@ -113,11 +113,12 @@ fn transpose_bytes(numbers: &mut [Lanes]) {
 #[inline(always)]
 fn exchange(numbers: &mut [Lanes], step: usize, shift: u32, low: u64) {
     for index in (0..numbers.len()).filter(|index| index & step == 0) {
-        for lane in 0..LANES {
-            let (a, b) = (numbers[index][lane], numbers[index + step][lane]);
+        let (front, back) = numbers.split_at_mut(index + step);
+        for (front, back) in front[index].iter_mut().zip(&mut back[0]) {
+            let (a, b) = (*front, *back);
             // Written so that the compiler can blend: twice as fast as with `^`.
-            numbers[index][lane] = a & low | b << shift & !low;
-            numbers[index + step][lane] = a >> shift & low | b & !low;
+            *front = a & low | b << shift & !low;
+            *back = a >> shift & low | b & !low;
         }
     }
 }

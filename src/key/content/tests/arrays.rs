@@ -81,6 +81,15 @@ fn layout_plays_no_part() {
             }
         }
     }
+    // Rows that are brought in order one by one, and by several threads.
+    for shape in [[5, 1_100_000], [700, 5000]] {
+        let array = Array::from_shape_fn(shape, |(i, j)| (i * 7919 + j * 31) as i32).into_dyn();
+        let mut fortran = Array::from_elem(array.raw_dim().f(), 0);
+        fortran.assign(&array);
+        assert_eq!(fortran.digest(), array.digest(), "{shape:?}");
+        let odd = Slice::new(1, None, 2);
+        assert_eq!(fortran.slice_axis(Axis(1), odd).digest(), array.slice_axis(Axis(1), odd).to_owned().digest());
+    }
     check(|i| i % 3 == 0);
     check(|i| i as u8);
     check(|i| i as i64 * 77);

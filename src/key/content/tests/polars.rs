@@ -64,6 +64,35 @@ pub(super) fn columns(rows: usize) -> Vec<Series> {
     ]
 }
 
+/// Rows one behind the other, in pieces of so many.
+fn cut(whole: &DataFrame, piece: usize) -> DataFrame {
+    let mut parts = (0..whole.height()).step_by(piece).map(|start| whole.slice(start as i64, piece));
+    let mut all = parts.next().unwrap();
+    parts.for_each(|part| _ = all.vstack_mut(&part).unwrap());
+    all
+}
+
+#[test]
+fn what_several_threads_hash_counts_as_small_pieces_do() {
+    let rows = 600_000;
+    let number = |row: usize| (row as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40;
+    let numbers: Vec<Option<u64>> = (0..rows).map(|row| (row % 10 != 3).then(|| number(row))).collect();
+    // Up to 23 bytes, and a few that fill more than a thread takes at a time.
+    let text: Vec<Option<String>> = (0..rows)
+        .map(|row| match number(row) % 25 {
+            0 => None,
+            _ if row % 250_000 == 249_999 => Some("long ".repeat(600_000)),
+            len => Some("a text that may be cut off"[..len as usize - 1].to_owned()),
+        })
+        .collect();
+    let whole = df!("numbers" => numbers, "text" => text).unwrap();
+    assert_eq!(cut(&whole, 7001).digest(), whole.digest());
+
+    let truths: Vec<Option<bool>> = (0..20_000_000).map(|row| (row % 7 > 0).then_some(number(row) % 2 > 0)).collect();
+    let whole = df!("truths" => truths).unwrap();
+    assert_eq!(cut(&whole, 700_001).digest(), whole.digest());
+}
+
 #[test]
 fn how_rows_are_cut_plays_no_part() {
     for column in columns(300) {
