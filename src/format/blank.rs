@@ -204,7 +204,7 @@ mod tests {
             let mut front = blank.take(2);
             front.put(&[1]);
             front.put(&[0]);
-            blank.take(2).fill(7);
+            blank.take(2).put(&[7, 7]);
             blank.put(&[2, 0]);
             Ok(())
         });

@@ -1,6 +1,8 @@
 //! The digest of bytes that come in pieces and may be very many.
 
+#[cfg(any(feature = "arrow", feature = "ndarray", feature = "polars"))]
 use std::borrow::Cow;
+#[cfg(any(feature = "arrow", feature = "ndarray", feature = "polars"))]
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -12,6 +14,7 @@ use crate::format::threads;
 const CHUNK: usize = 1 << 20;
 
 /// What all threads together make at a time, elements at both ends excepted.
+#[cfg(any(feature = "arrow", feature = "ndarray", feature = "polars"))]
 const MADE_TOGETHER: usize = 32 << 20;
 
 /// The digest of the digests of chunks, so that many threads can work on one array. How the bytes were cut into pieces
@@ -42,6 +45,18 @@ impl Stream {
         self.rest.extend_from_slice(rest);
     }
 
+    pub(super) fn len(&self) -> u64 {
+        self.len
+    }
+
+    pub(super) fn finish(mut self) -> Digest {
+        self.digests.extend(of_chunks(&self.rest));
+        Digest::of_bytes(&self.digests)
+    }
+}
+
+#[cfg(any(feature = "arrow", feature = "ndarray", feature = "polars"))]
+impl Stream {
     /// Pushes `len` elements of `width` bytes each that are not in memory as they count. `make` gives the bytes of a
     /// range of elements, in a buffer that it fills if it has to; about `at_a_time` of them, and at least some elements, on
     /// each thread.
@@ -83,15 +98,6 @@ impl Stream {
         self.digests.extend(digests.into_iter().flatten());
         self.len += whole;
         made(front + whole..total, &mut buffer, &mut |bytes| self.push(bytes));
-    }
-
-    pub(super) fn len(&self) -> u64 {
-        self.len
-    }
-
-    pub(super) fn finish(mut self) -> Digest {
-        self.digests.extend(of_chunks(&self.rest));
-        Digest::of_bytes(&self.digests)
     }
 }
 
@@ -161,6 +167,7 @@ mod tests {
         assert_eq!(of(&[]), (0, Digest::of_bytes(b"")));
     }
 
+    #[cfg(any(feature = "arrow", feature = "ndarray", feature = "polars"))]
     #[test]
     fn what_is_made_counts_as_what_is_there() {
         let bytes: Vec<u8> = (0..9 * CHUNK + 5).map(|i| (i * 7919 / 128) as u8).collect();
