@@ -77,7 +77,7 @@ pub(crate) struct Header {
     pub(crate) typesize: usize,
     pub(super) layout: Layout,
     /// Where the chunks start and end; the index follows, up to `frame_len` at most.
-    start: u64,
+    pub(super) start: u64,
     index: u64,
     frame_len: u64,
 }

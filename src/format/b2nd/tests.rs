@@ -13,8 +13,12 @@ impl PatchWrite for Vec<u8> {
 }
 
 fn frame(typesize: usize, shape: &[usize], data: &[u8]) -> Vec<u8> {
+    frame_as(Recipe::BYTES, typesize, shape, data)
+}
+
+fn frame_as(recipe: Recipe, typesize: usize, shape: &[usize], data: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
-    write(&mut out, Recipe::BYTES, "<f8", typesize, shape, &mut &data[..]).unwrap();
+    write(&mut out, recipe, "<f8", typesize, shape, &mut &data[..]).unwrap();
     out
 }
 
@@ -53,6 +57,28 @@ fn round_trip(typesize: usize, shape: &[usize]) {
     assert!(read(&file).unwrap() == data, "{typesize} {shape:?}");
     file.extend(b"what others append");
     assert!(read(&file).unwrap() == data);
+    // By bits: noise, and what has planes of all zeros, all ones and runs.
+    for data in [data.clone(), (0..data.len()).map(|i| (i / 640) as u8 | 0x80).collect()] {
+        assert!(read(&frame_as(Recipe::BITS, typesize, shape, &data)).unwrap() == data, "{typesize} {shape:?}");
+    }
+}
+
+#[test]
+fn spoiled_blocks_give_an_error_or_anything() {
+    let data: Vec<u8> = (0..300_000).map(|i| (i / 640) as u8).collect();
+    let file = frame_as(Recipe::BITS, 8, &[37_500], &data);
+    let header = read_header(&file).unwrap().start as usize;
+    let mut random = fastrand::Rng::with_seed(3);
+    let (mut errors, tries) = (0, 2000);
+    for _ in 0..tries {
+        let mut spoiled = file.clone();
+        // The blocks' places, their lengths, and what is in them.
+        let at = header + blosc::HEADER + random.usize(..400);
+        spoiled[at] = random.u8(..);
+        spoiled[at + 1] = [0, 1, 0x7f, 0x80, 0xff][random.usize(..5)];
+        errors += usize::from(read(&spoiled).is_err());
+    }
+    assert!(errors > tries / 10, "{errors}");
 }
 
 #[test]
