@@ -83,7 +83,7 @@ pub(crate) fn written<T: bytemuck::Pod>(
     len: usize,
     write: &mut dyn FnMut(Blank<'_>) -> io::Result<()>,
 ) -> io::Result<Vec<T>> {
-    let mut elements: Vec<T> = kept(len);
+    let mut elements: Vec<T> = KEPT.take(len);
     elements.try_reserve_exact(len)?;
     let (room, size) = (&mut elements.spare_capacity_mut()[..len], len * size_of::<T>());
     // SAFETY: the memory of `len` elements, borrowed as long as `room` is; bytes have no alignment, and whatever is
@@ -102,41 +102,53 @@ pub(crate) fn written<T: bytemuck::Pod>(
 
 /// Memory of values that were spilled, for the next ones: the system takes longer to give fresh memory, page by page, than
 /// an array takes to be unpacked. The last is that which was kept last.
-static KEPT: Mutex<Vec<(usize, Box<dyn Any + Send>)>> = Mutex::new(Vec::new());
+struct Kept(Mutex<Vec<(usize, Box<dyn Any + Send>)>>);
 
-/// So many bytes are kept at most, in pieces that are large enough to matter: the allocator itself keeps small ones.
-const KEPT_BYTES: usize = 16 << 20;
-const WORTH_KEEPING: usize = 256 << 10;
+static KEPT: Kept = Kept::new();
 
 /// Keeps the memory of these elements, for [`written`].
-pub(crate) fn keep<T: Send + 'static>(mut elements: Vec<T>) {
-    let bytes = elements.capacity() * size_of::<T>();
-    if !(WORTH_KEEPING..=KEPT_BYTES).contains(&bytes) {
-        return;
-    }
-    elements.clear();
-    let mut kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
-    kept.push((bytes, Box::new(elements)));
-    let mut total = 0;
-    let fits = |(bytes, _): &&(usize, _)| {
-        total += bytes;
-        total <= KEPT_BYTES
-    };
-    let last = kept.iter().rev().take_while(fits).count();
-    let first = kept.len() - last;
-    let dropped: Vec<_> = kept.drain(..first).collect();
-    // The system takes its time.
-    drop(kept);
-    drop(dropped);
+pub(crate) fn keep<T: Send + 'static>(elements: Vec<T>) {
+    KEPT.keep(elements);
 }
 
-/// Room for so many elements, and hardly more, which nobody would count, if there is any.
-fn kept<T: 'static>(len: usize) -> Vec<T> {
-    let is_wanted = |elements: &Vec<T>| elements.capacity().checked_sub(len).is_some_and(|more| more <= len / 128);
-    let mut kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
-    let place = kept.iter().rposition(|(_, elements)| elements.downcast_ref().is_some_and(is_wanted));
-    let elements = place.and_then(|place| kept.remove(place).1.downcast().ok());
-    elements.map(|elements| *elements).unwrap_or_default()
+impl Kept {
+    /// So many bytes are kept at most, in pieces that are large enough to matter: the allocator itself keeps small ones.
+    const MOST: usize = 16 << 20;
+    const SMALLEST: usize = 256 << 10;
+
+    const fn new() -> Self {
+        Self(Mutex::new(Vec::new()))
+    }
+
+    fn keep<T: Send + 'static>(&self, mut elements: Vec<T>) {
+        let bytes = elements.capacity() * size_of::<T>();
+        if !(Self::SMALLEST..=Self::MOST).contains(&bytes) {
+            return;
+        }
+        elements.clear();
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.push((bytes, Box::new(elements)));
+        let mut total = 0;
+        let fits = |(bytes, _): &&(usize, _)| {
+            total += bytes;
+            total <= Self::MOST
+        };
+        let last = kept.iter().rev().take_while(fits).count();
+        let first = kept.len() - last;
+        let dropped: Vec<_> = kept.drain(..first).collect();
+        // The system takes its time.
+        drop(kept);
+        drop(dropped);
+    }
+
+    /// Room for so many elements, and hardly more, which nobody would count, if there is any.
+    fn take<T: 'static>(&self, len: usize) -> Vec<T> {
+        let is_wanted = |elements: &Vec<T>| elements.capacity().checked_sub(len).is_some_and(|more| more <= len / 128);
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let place = kept.iter().rposition(|(_, elements)| elements.downcast_ref().is_some_and(is_wanted));
+        let elements = place.and_then(|place| kept.remove(place).1.downcast().ok());
+        elements.map(|elements| *elements).unwrap_or_default()
+    }
 }
 
 /// What is dear to make, kept for whoever needs one next.
@@ -228,21 +240,20 @@ mod tests {
     #[test]
     fn memory_is_used_again_by_values_of_its_type_and_size() {
         let place = |elements: &Vec<u32>| elements.as_ptr().addr();
-        // As large as all that is kept, so that no other test takes it.
-        let len = KEPT_BYTES / 4;
+        let (kept, len) = (Kept::new(), Kept::MOST / 4);
         let elements: Vec<u32> = vec![7; len];
         let at = place(&elements);
-        keep(elements);
-        assert!(kept::<u32>(len / 2).capacity() == 0 && kept::<i32>(len).capacity() == 0);
-        let again = kept::<u32>(len - 1);
+        kept.keep(elements);
+        assert!(kept.take::<u32>(len / 2).capacity() == 0 && kept.take::<i32>(len).capacity() == 0);
+        let again = kept.take::<u32>(len - 1);
         assert!(again.is_empty() && place(&again) == at);
-        assert_eq!(kept::<u32>(len).capacity(), 0);
-        keep(vec![7_u32; len + 1]);
-        assert_eq!(kept::<u32>(len + 1).capacity(), 0);
-        keep(again);
-        keep(vec![7_u16; KEPT_BYTES / 2]);
-        assert_eq!(kept::<u32>(len).capacity(), 0);
-        assert_eq!(kept::<u16>(KEPT_BYTES / 2).capacity(), KEPT_BYTES / 2);
+        assert_eq!(kept.take::<u32>(len).capacity(), 0);
+        kept.keep(vec![7_u32; len + 1]);
+        assert_eq!(kept.take::<u32>(len + 1).capacity(), 0);
+        kept.keep(again);
+        kept.keep(vec![7_u16; Kept::MOST / 2]);
+        assert_eq!(kept.take::<u32>(len).capacity(), 0);
+        assert_eq!(kept.take::<u16>(Kept::MOST / 2).capacity(), Kept::MOST / 2);
     }
 
     #[test]
