@@ -1,5 +1,5 @@
 //! How fast content is read for its digest, beside the floor of adding up the same bytes in the same run:
-//! `cargo bench --workspace --bench digests`; frames with the feature `polars`; `-- 10` for a file of 10 GiB besides, in the
+//! `cargo bench --workspace --bench digests`; frames with the features `arrow` and `polars`; `-- 10` for a file of 10 GiB besides, in the
 //! folder for temporary files. Each figure is the median of five runs.
 
 use std::fs;
@@ -26,6 +26,8 @@ fn main() -> Result {
     let print = |name: &str, rate: f64| println!("{name:<44}{rate:>8.2}{:>8.2}", rate / floor);
     print("adding up the same bytes, one thread", floor);
     arrays(&numbers, &print)?;
+    #[cfg(feature = "arrow")]
+    batches(numbers.len() / 8, &print)?;
     #[cfg(feature = "polars")]
     frames(numbers, &print)?;
     files(&print)?;
@@ -79,12 +81,40 @@ fn arrays(numbers: &[f64], print: &dyn Fn(&str, f64)) -> Result {
     Ok(())
 }
 
+/// Text of about 10 bytes, and of about 40.
+#[cfg(any(feature = "arrow", feature = "polars"))]
+fn short_text(rows: usize) -> impl Iterator<Item = String> {
+    (0..rows).map(|i| format!("text {}", i * 7919 % 100_000))
+}
+
+#[cfg(any(feature = "arrow", feature = "polars"))]
+fn long_text(rows: usize) -> impl Iterator<Item = String> {
+    (0..rows).map(|i| format!("a text that is somewhat longer, {}", i * 7919))
+}
+
+#[cfg(feature = "arrow")]
+fn batches(rows: usize, print: &dyn Fn(&str, f64)) -> Result {
+    use std::sync::Arc;
+
+    use arrow_array::{ArrayRef, LargeStringArray, RecordBatch, StringViewArray};
+    let columns: [(&str, ArrayRef); 3] = [
+        ("batch of text of about 10 bytes, views", Arc::new(StringViewArray::from_iter_values(short_text(rows)))),
+        ("batch of text of about 10 bytes, offsets", Arc::new(LargeStringArray::from_iter_values(short_text(rows)))),
+        ("batch of text of about 40 bytes, views", Arc::new(StringViewArray::from_iter_values(long_text(rows / 4)))),
+    ];
+    for (name, column) in columns {
+        let bytes = column.get_buffer_memory_size();
+        let batch = RecordBatch::try_from_iter([("x", column)])?;
+        print(name, gb_a_second(bytes, || batch.digest()));
+    }
+    Ok(())
+}
+
 #[cfg(feature = "polars")]
 fn frames(numbers: Vec<f64>, print: &dyn Fn(&str, f64)) -> Result {
     let rows = numbers.len() / 8;
     let nulls: Vec<Option<f64>> = (0..rows).map(|i| (i % 10 > 0).then_some(i as f64)).collect();
-    let short: Vec<String> = (0..rows).map(|i| format!("text {}", i * 7919 % 100_000)).collect();
-    let long: Vec<String> = (0..rows / 4).map(|i| format!("a text that is somewhat longer, {}", i * 7919)).collect();
+    let (short, long): (Vec<_>, Vec<_>) = (short_text(rows).collect(), long_text(rows / 4).collect());
     let flags: Vec<bool> = (0..rows * 8).map(|i| i % 3 == 0).collect();
     for (name, frame) in [
         ("frame of numbers", df!("x" => numbers)?),

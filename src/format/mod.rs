@@ -7,6 +7,7 @@ pub(crate) mod bincode;
 pub(crate) mod blank;
 #[cfg(feature = "blosc")]
 mod blosc;
+mod buffer;
 #[cfg(feature = "blosc")]
 mod choice;
 mod decoder;
@@ -17,6 +18,7 @@ pub(crate) mod ipc;
 pub(crate) mod npy;
 #[cfg(any(feature = "arrow", feature = "polars"))]
 pub(crate) mod parquet;
+mod payload;
 #[cfg(feature = "ndarray")]
 pub(crate) mod slice;
 
@@ -25,11 +27,12 @@ use std::fmt;
 use std::str::FromStr;
 
 pub use self::decoder::Decoder;
-#[cfg(feature = "blosc")]
-pub(crate) use self::decoder::in_parallel;
-pub(crate) use self::decoder::{Payload, ReadAt, Verified, threads};
+pub(crate) use self::decoder::Verified;
 pub use self::encoder::Encoder;
 pub(crate) use self::encoder::{Body, TemporaryFile, checksum};
+#[cfg(feature = "blosc")]
+pub(crate) use self::payload::in_parallel;
+pub(crate) use self::payload::{Payload, ReadAt, threads};
 use crate::error::{Error, Result};
 use crate::value::Kind;
 #[cfg(any(feature = "arrow", feature = "polars"))]

@@ -2,10 +2,11 @@
 
 use std::borrow::Cow;
 use std::io::{Error, ErrorKind, Result};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::super::blank::{Blank, Buffer};
+use super::super::blank::Blank;
 use super::super::blosc::{self, Decompressor, Fill, invalid, unsupported};
+use super::super::buffer::Buffer;
 use super::super::{ReadAt, in_parallel};
 use super::{FIXED, Layout, MAX_HEADER, READ_NDIM, too_large, zeroed};
 
@@ -352,7 +353,7 @@ struct Chunks<'a> {
 
 impl<'a> Chunks<'a> {
     fn new(header: &'a Header, source: &'a dyn ReadAt, index: impl Into<Cow<'a, [u8]>>) -> Result<Self> {
-        let window = Window { start: 0, len: 0, buffer: Buffer::new() };
+        let window = Window { block: Block::default(), copy: Buffer::new() };
         Ok(Chunks { header, source, codec: Decompressor::new()?, index: index.into(), window })
     }
 
@@ -400,32 +401,59 @@ impl<'a> Chunks<'a> {
     }
 }
 
-/// Whole blocks of a source, as it verifies them: chunks begin and end within.
+/// The part of the source that is looked at.
 struct Window {
-    start: u64,
-    len: usize,
-    buffer: Buffer,
+    block: Block,
+    /// What lies in several blocks, or in none.
+    copy: Buffer,
 }
 
 impl Window {
     /// The `len` bytes at `at`, which lie within the source.
-    fn read(&mut self, source: &dyn ReadAt, at: u64, len: usize) -> Result<&[u8]> {
-        const UNIT: u64 = super::super::BLOCK as u64;
+    fn read(&mut self, source: &dyn ReadAt, mut at: u64, len: usize) -> Result<&[u8]> {
         let end = at.checked_add(len as u64).filter(|&end| end <= source.len()).ok_or(ErrorKind::UnexpectedEof)?;
-        if at < self.start || end > self.start + self.len as u64 {
-            let start = at - at % UNIT;
-            let wanted = (end.next_multiple_of(UNIT).min(source.len()) - start) as usize;
-            // The end of the last window is often the beginning of this one.
-            let old = (self.start..self.start + self.len as u64).contains(&start);
-            let kept = if old { (self.start + self.len as u64 - start) as usize } else { 0 };
-            let from = self.len - kept;
-            self.len = 0;
-            let buffer = self.buffer.get(wanted.max(from + kept))?;
-            buffer.copy_within(from..from + kept, 0);
-            source.read_exact_at(&mut buffer[kept..wanted], start + kept as u64)?;
-            (self.start, self.len) = (start, wanted);
+        if end <= Block::end(at) && self.block.find(source, at)? {
+            return Ok(self.block.from(at, len));
         }
-        let from = (at - self.start) as usize;
-        Ok(&self.buffer.get(self.len)?[from..from + len])
+        let copy = self.copy.get(len)?;
+        let mut rest = &mut copy[..];
+        while !rest.is_empty() {
+            let (now, later) = rest.split_at_mut(rest.len().min((Block::end(at) - at) as usize));
+            match self.block.find(source, at)? {
+                true => now.copy_from_slice(self.block.from(at, now.len())),
+                false => source.read_exact_at(now, at)?,
+            }
+            at += now.len() as u64;
+            rest = later;
+        }
+        Ok(copy)
+    }
+}
+
+/// A block that the source has verified, shared with other readers.
+#[derive(Default)]
+struct Block(Option<(u64, Arc<Buffer>)>);
+
+impl Block {
+    const LEN: u64 = super::super::BLOCK as u64;
+
+    /// Where the block ends in which `at` is.
+    fn end(at: u64) -> u64 {
+        (at / Self::LEN).saturating_add(1).saturating_mul(Self::LEN)
+    }
+
+    /// Makes this the block in which `at` is, if the source has blocks.
+    fn find(&mut self, source: &dyn ReadAt, at: u64) -> Result<bool> {
+        let index = at / Self::LEN;
+        if self.0.as_ref().is_none_or(|(found, _)| *found != index) {
+            self.0 = source.block(index)?.map(|block| (index, block));
+        }
+        Ok(self.0.is_some())
+    }
+
+    /// Bytes of the block that was found.
+    fn from(&self, at: u64, len: usize) -> &[u8] {
+        let from = (at % Self::LEN) as usize;
+        self.0.as_ref().map(|(_, block)| &block[from..from + len]).unwrap_or_default()
     }
 }

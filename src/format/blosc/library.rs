@@ -25,6 +25,10 @@ unsafe extern "C" {
     /// the bytes are. Gives how many it wrote, or a negative number.
     #[link_name = "LZ4_decompress_safe"]
     fn lz4_decompress_safe(from: *const c_char, to: *mut c_char, len: c_int, room: c_int) -> c_int;
+
+    /// Neither reads nor writes outside of what it is given; 0 if there is no room.
+    #[link_name = "LZ4_compress_fast"]
+    fn lz4_compress_fast(from: *const c_char, to: *mut c_char, len: c_int, room: c_int, acceleration: c_int) -> c_int;
 }
 
 /// Unpacks a block of LZ4, more than twice as fast as it is done in Rust. Gives the length, unless the block is damaged.
@@ -33,6 +37,14 @@ pub(super) fn unpack_lz4(packed: &[u8], block: &mut [u8]) -> Option<usize> {
     // SAFETY: `packed` is readable and `block` writable for the lengths given, and they do not overlap.
     let done = unsafe { lz4_decompress_safe(packed.as_ptr().cast(), block.as_mut_ptr().cast(), len, room) };
     usize::try_from(done).ok()
+}
+
+/// Packs a block as LZ4. Gives the length, if it fits.
+pub(super) fn pack_lz4(block: &[u8], packed: &mut [u8], acceleration: i32) -> Option<usize> {
+    let (len, room) = (c_int::try_from(block.len()).ok()?, c_int::try_from(packed.len()).ok()?);
+    // SAFETY: `block` is readable and `packed` writable for the lengths given, and they do not overlap.
+    let done = unsafe { lz4_compress_fast(block.as_ptr().cast(), packed.as_mut_ptr().cast(), len, room, acceleration) };
+    usize::try_from(done).ok().filter(|&len| len > 0)
 }
 
 /// A context of the C library.

@@ -1,14 +1,16 @@
 //! One Blosc2 chunk at a time.
 //!
 //! A container is written and parsed in Rust (`b2nd`). A chunk's header is read here; what is stored or special needs no
-//! more, blocks of LZ4 with bit shuffle are unpacked in Rust (`blocks`), and the C library (`library`) does the rest.
+//! more, blocks of LZ4 with bit shuffle are packed and unpacked in Rust (`blocks`), and the C library (`library`) does the rest.
 
 mod bits;
 mod blocks;
 mod library;
 
+use self::blocks::Cut;
 use self::library::{Context, init};
-use super::blank::{Blank, Pool};
+use super::blank::Blank;
+use super::buffer::Pool;
 use std::io::{Error, ErrorKind, Result};
 
 /// Bytes of a chunk's header.
@@ -17,6 +19,8 @@ pub(crate) const HEADER: usize = 32;
 pub(crate) const MAX_BYTES: usize = i32::MAX as usize - HEADER;
 /// How chunks hold what LZ4 and LZ4HC made.
 const LZ4: u8 = 1;
+/// How the library numbers LZ4 itself.
+const LZ4_CODEC: u8 = 1;
 const SHUFFLE: u8 = 1;
 const BIT_SHUFFLE: u8 = 2;
 
@@ -88,10 +92,8 @@ enum Body<'a> {
     Fill(Fill),
     Repeat(&'a [u8]),
     Stored(&'a [u8]),
-    /// Blocks of so many bytes; in LZ4 with bit shuffle, or in any other way.
-    Bits {
-        block: usize,
-    },
+    /// Blocks; in LZ4 with bit shuffle, or of so many bytes in any other way.
+    Bits(Cut),
     Compressed {
         block: usize,
     },
@@ -148,7 +150,9 @@ fn parse(chunk: &[u8], nbytes: usize) -> Result<(usize, Body<'_>)> {
             check_codec(header)?;
             check_filters(header)?;
             let block = check_blocks(header, nbytes, typesize)?;
-            if is_bits(header) { Body::Bits { block } } else { Body::Compressed { block } }
+            let is_split = header[2] & ONE_STREAM == 0;
+            let cut = Cut { block, width: typesize, is_split };
+            if is_bits(header) { Body::Bits(cut) } else { Body::Compressed { block } }
         }
         0 if body.len() == nbytes => Body::Stored(body),
         0 => return Err(invalid("a stored Blosc2 chunk has another length than its data")),
@@ -187,10 +191,9 @@ fn check_filters(header: &[u8; HEADER]) -> Result<()> {
     if shuffles > 1 { Err(unsupported("Blosc2 chunks that are shuffled twice")) } else { Ok(()) }
 }
 
-/// Whether blocks are each one stream of LZ4, and shuffled by bits and in no other way.
+/// Whether blocks are LZ4, and shuffled by bits and in no other way.
 fn is_bits(header: &[u8; HEADER]) -> bool {
-    let is_one_stream = header[2] & ONE_STREAM > 0 && header[2] >> 5 == LZ4;
-    is_one_stream && header[16..22].contains(&BIT_SHUFFLE) && bits::WIDTHS.contains(&header[3])
+    header[2] >> 5 == LZ4 && header[16..22].contains(&BIT_SHUFFLE) && bits::WIDTHS.contains(&header[3])
 }
 
 /// The length of blocks. One that is split into streams of unequal length would leave bytes of scratch memory undefined.
@@ -205,9 +208,20 @@ fn check_blocks(header: &[u8; HEADER], nbytes: usize, typesize: usize) -> Result
 
 /// Makes chunks, with one thread.
 pub(crate) struct Compressor {
-    context: Option<Context>,
+    maker: Maker,
     typesize: u8,
     blocksize: usize,
+}
+
+enum Maker {
+    /// Bit shuffle and LZ4 with this acceleration; with a block as it is stored.
+    Bits {
+        acceleration: i32,
+        room: Vec<u8>,
+    },
+    Library(Context),
+    /// What could not be made as it was asked for.
+    Nobody,
 }
 
 impl Compressor {
@@ -219,8 +233,14 @@ impl Compressor {
         if block == 0 || !blocksize.is_multiple_of(typesize) {
             return Err(unfit());
         }
-        init();
-        Ok(Compressor { context: Context::compression(recipe, i32::from(size), block), typesize: size, blocksize })
+        let maker = if recipe.codec == LZ4_CODEC && recipe.filter == BIT_SHUFFLE && bits::WIDTHS.contains(&size) {
+            // As the library understands levels.
+            Maker::Bits { acceleration: 10 - i32::from(recipe.level), room: Vec::new() }
+        } else {
+            init();
+            Context::compression(recipe, i32::from(size), block).map_or(Maker::Nobody, Maker::Library)
+        };
+        Ok(Compressor { maker, typesize: size, blocksize })
     }
 
     /// Replaces `dst` by a chunk of `src`.
@@ -230,30 +250,60 @@ impl Compressor {
         };
         dst.clear();
         dst.try_reserve_exact(src.len() + HEADER)?;
-        let done = self.context.as_mut().and_then(|context| context.compress(src, len, dst));
-        if done.is_none() || !self.as_asked(dst, src.len()) {
+        let block = self.blocksize.min(src.len());
+        let done = match &mut self.maker {
+            Maker::Bits { acceleration, room } => {
+                let width = usize::from(self.typesize);
+                let cut = Cut { block, width, is_split: block.is_multiple_of(width) };
+                make_bits(src, cut, *acceleration, room, dst)
+            }
+            Maker::Library(context) => context.compress(src, len, dst).filter(|()| is_as_asked(dst, src.len(), block)),
+            Maker::Nobody => None,
+        };
+        if done.is_none() {
             self.store(src, dst);
         }
         Ok(())
     }
 
-    /// Whether a chunk can be read back and has our blocks: a context's blocks shrink for good when it meets less than
-    /// one block.
-    fn as_asked(&self, chunk: &[u8], nbytes: usize) -> bool {
-        let block = (self.blocksize.min(nbytes) as u32).to_le_bytes();
-        parse(chunk, nbytes).is_ok() && chunk[8..12] == block
-    }
-
     /// A chunk without compression.
     fn store(&self, src: &[u8], dst: &mut Vec<u8>) {
         dst.clear();
-        dst.extend([VERSION, 1, EXTENDED | STORED, self.typesize]);
-        for length in [src.len(), self.blocksize.min(src.len()), src.len() + HEADER] {
-            dst.extend((length as u32).to_le_bytes());
-        }
-        dst.extend([0; HEADER / 2]);
+        let block = self.blocksize.min(src.len());
+        dst.extend(header(EXTENDED | STORED, self.typesize, [src.len(), block, src.len() + HEADER]));
         dst.extend_from_slice(src);
     }
+}
+
+/// Whether a chunk can be read back and has our blocks: a context's blocks shrink for good when it meets less than one block.
+fn is_as_asked(chunk: &[u8], nbytes: usize, block: usize) -> bool {
+    parse(chunk, nbytes).is_ok() && chunk[8..12] == (block as u32).to_le_bytes()
+}
+
+/// The header of a chunk: its flags, and its lengths: of the data, of a block, and its own.
+fn header(flags: u8, typesize: u8, lengths: [usize; 3]) -> [u8; HEADER] {
+    let mut header = [0; HEADER];
+    header[..4].copy_from_slice(&[VERSION, 1, flags, typesize]);
+    for (to, length) in header[4..16].chunks_exact_mut(4).zip(lengths) {
+        to.copy_from_slice(&(length as u32).to_le_bytes());
+    }
+    header
+}
+
+/// A chunk with bit shuffle in `chunk`, which is empty; `None` if it would not be shorter than one without compression.
+fn make_bits(src: &[u8], cut: Cut, acceleration: i32, room: &mut Vec<u8>, chunk: &mut Vec<u8>) -> Option<()> {
+    let Cut { block, width, is_split } = cut;
+    let is_zeros = src.iter().all(|byte| *byte == 0);
+    chunk.extend([0; HEADER]);
+    if !is_zeros {
+        blocks::pack(src, cut, acceleration, room, chunk)?;
+    }
+    let flags = EXTENDED | LZ4 << 5 | if is_split { 0 } else { ONE_STREAM };
+    let mut header = header(flags, width as u8, [src.len(), block, chunk.len()]);
+    header[21] = BIT_SHUFFLE;
+    header[31] = u8::from(is_zeros) << 4;
+    chunk[..HEADER].copy_from_slice(&header);
+    Some(())
 }
 
 /// Whether a chunk is nothing but zeros and says so in its header.
@@ -299,7 +349,7 @@ impl Decompressor {
                 dst.put(bytes);
                 Ok(())
             }
-            Body::Bits { block } => blocks::unpack(chunk, block, typesize, &mut self.room, dst),
+            Body::Bits(cut) => blocks::unpack(chunk, cut, &mut self.room, dst),
             Body::Compressed { block } => {
                 let mut context = self.context.take().or_else(Context::decompression).ok_or(ErrorKind::OutOfMemory)?;
                 context.decompress(chunk, dst)?;

@@ -12,10 +12,11 @@ use arrow_array::{
     RecordBatch, RunArray,
 };
 use arrow_buffer::{ArrowNativeType, BooleanBuffer};
+use arrow_data::MAX_INLINE_VIEW_LEN;
 use arrow_schema::{DataType, Field, FieldRef, IntervalUnit, Metadata, Schema, TimeUnit, UnionMode};
 
 use super::Content;
-use super::column::Column;
+use super::column::{Column, Slices};
 use super::mask::Mask;
 use crate::key::outline::Outline;
 use crate::key::{Digest, Map};
@@ -179,10 +180,10 @@ fn add(column: &mut Column, array: &dyn Array, outer: Option<&Mask>) {
         DataType::Boolean => column.truths(bits(array.as_boolean().values()), mask),
         DataType::Utf8 => add_bytes(column, array.as_string::<i32>(), mask),
         DataType::LargeUtf8 => add_bytes(column, array.as_string::<i64>(), mask),
-        DataType::Utf8View => add_byte_views(column, array.as_string_view(), mask),
+        DataType::Utf8View => column.slices(array.len(), array.as_string_view(), mask),
         DataType::Binary => add_bytes(column, array.as_binary::<i32>(), mask),
         DataType::LargeBinary => add_bytes(column, array.as_binary::<i64>(), mask),
-        DataType::BinaryView => add_byte_views(column, array.as_binary_view(), mask),
+        DataType::BinaryView => column.slices(array.len(), array.as_binary_view(), mask),
         DataType::FixedSizeBinary(width) => {
             let width = *width as usize;
             // The buffer may be longer.
@@ -269,12 +270,22 @@ fn bits(bits: &BooleanBuffer) -> Mask {
 
 fn add_bytes<T: ByteArrayType>(column: &mut Column, array: &GenericByteArray<T>, mask: Option<&Mask>) {
     let len_of = |index| array.value_length(index).as_usize();
-    column.slices(array.len(), len_of, |index| array.value(index).as_ref(), mask);
+    column.slices(array.len(), (len_of, |index| array.value(index).as_ref()), mask);
 }
 
-fn add_byte_views<T: ByteViewType + ?Sized>(column: &mut Column, array: &GenericByteViewArray<T>, mask: Option<&Mask>) {
-    let len_of = |index: usize| array.views()[index] as u32 as usize;
-    column.slices(array.len(), len_of, |index| array.value(index).as_ref(), mask);
+impl<'a, T: ByteViewType + ?Sized> Slices<'a> for &'a GenericByteViewArray<T> {
+    fn len_of(&self, index: usize) -> usize {
+        self.views()[index] as u32 as usize
+    }
+
+    fn slice(&self, index: usize) -> &'a [u8] {
+        self.value(index).as_ref()
+    }
+
+    fn word(&self, index: usize) -> Option<u128> {
+        let view = self.views()[index];
+        (view as u32 <= MAX_INLINE_VIEW_LEN).then_some(view >> 32)
+    }
 }
 
 fn below(values: &ArrayRef) -> impl FnMut(&mut Column, Range<usize>) {

@@ -2,20 +2,45 @@
 
 use std::borrow::Cow;
 use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::little_endian;
 use super::mask::Mask;
-use crate::format::threads;
 #[cfg(feature = "arrow")]
 use crate::key::Digest;
 use crate::key::outline::Outline;
-use crate::key::stream::{Stream, in_turn};
+use crate::key::stream::Stream;
 
 /// Bytes of elements that are made at a time, before they are hashed: what stays in the processor's cache.
 const AT_A_TIME: usize = 1 << 20;
 
 /// Slices that are looked through for the one that begins where a thread begins.
 const SLICES: usize = 1 << 10;
+
+/// Elements of any length.
+pub(super) trait Slices<'a>: Sync {
+    /// May be told without the element.
+    fn len_of(&self, index: usize) -> usize;
+
+    fn slice(&self, index: usize) -> &'a [u8];
+
+    /// The bytes of an element that lies with its length, as a number, the first one lowest; whatever is behind them.
+    fn word(&self, index: usize) -> Option<u128> {
+        let _ = index;
+        None
+    }
+}
+
+/// Elements that are told by functions: their lengths, and they themselves.
+impl<'a, L: Fn(usize) -> usize + Sync, S: Fn(usize) -> &'a [u8] + Sync> Slices<'a> for (L, S) {
+    fn len_of(&self, index: usize) -> usize {
+        self.0(index)
+    }
+
+    fn slice(&self, index: usize) -> &'a [u8] {
+        self.1(index)
+    }
+}
 
 /// What was added so far. Each kind of column uses some of the streams: numbers have `values`, truth values `bits`, text
 /// `lengths` and `values`, lists `lengths` and one child, structs a child for each field.
@@ -65,53 +90,60 @@ impl Column {
         });
     }
 
-    /// So many elements of any length, which may be told without them.
-    pub(super) fn slices<'a>(
-        &mut self,
-        len: usize,
-        len_of: impl Fn(usize) -> usize + Sync,
-        slice_of: impl Fn(usize) -> &'a [u8] + Sync,
-        mask: Option<&Mask>,
-    ) {
+    /// So many elements of any length.
+    pub(super) fn slices<'a>(&mut self, len: usize, slices: impl Slices<'a>, mask: Option<&Mask>) {
         let is_valid = |index: usize| mask.is_none_or(|mask| mask.get(index));
-        let len_of = |index: usize| if is_valid(index) { len_of(index) } else { 0 };
-        self.lengths(len, len_of);
-        // Where every so many slices begin among the bytes of all.
-        let sums = in_turn(len.div_ceil(SLICES), threads(len * size_of::<u64>()), |index, _: &mut ()| {
-            (index * SLICES..len.min((index + 1) * SLICES)).map(|index| len_of(index) as u64).sum::<u64>()
-        });
-        let mut total = 0;
-        let starts: Vec<u64> = sums
-            .iter()
-            .map(|sum| {
-                total += sum;
-                total - sum
-            })
-            .collect();
-        self.values.push_made(total, 1, AT_A_TIME, |bytes, made: &mut Vec<u8>| {
-            made.resize((bytes.end - bytes.start) as usize, 0);
-            let many = starts.partition_point(|&start| start <= bytes.start) - 1;
-            let (mut index, mut at, mut len) = (many * SLICES, starts[many], 0);
-            while at < bytes.end {
-                let slice = if is_valid(index) { slice_of(index) } else { &[] };
-                let next = at + slice.len() as u64;
-                if next > bytes.start {
-                    let skipped = bytes.start.saturating_sub(at) as usize;
-                    let behind = next.saturating_sub(bytes.end) as usize;
-                    let slice = &slice[skipped..slice.len() - behind];
-                    put(&mut made[len..], slice);
-                    len += slice.len();
-                }
-                at = next;
-                index += 1;
+        let len_of = |index| if is_valid(index) { slices.len_of(index) as u64 } else { 0 };
+        // Each element is made once here, so what is added up on the way is right.
+        let sums: Vec<AtomicU64> = (0..len.div_ceil(SLICES)).map(|_| AtomicU64::new(0)).collect();
+        self.lengths.push_made(len as u64, size_of::<u64>(), AT_A_TIME, |elements, made: &mut Vec<u8>| {
+            let elements = elements.start as usize..elements.end as usize;
+            made.resize(elements.len() * size_of::<u64>(), 0);
+            let (mut at, mut lengths) = (elements.start, made.as_chunks_mut().0);
+            while at < elements.end {
+                let next = elements.end.min((at / SLICES + 1) * SLICES);
+                let (some, rest) = lengths.split_at_mut(next - at);
+                let sum = some.iter_mut().zip(at..next).fold(0, |sum: u64, (bytes, index)| {
+                    let len = len_of(index);
+                    *bytes = len.to_le_bytes();
+                    sum + len
+                });
+                sums[at / SLICES].fetch_add(sum, Ordering::Relaxed);
+                (at, lengths) = (next, rest);
             }
             Cow::Borrowed(made)
         });
-    }
-
-    fn lengths(&mut self, len: usize, len_of: impl Fn(usize) -> usize + Sync) {
-        self.lengths.push_made(len as u64, 8, AT_A_TIME, |elements, made: &mut Vec<u8>| {
-            little_endian_words(elements, |index| len_of(index) as u64, made)
+        // Where every so many slices begin among the bytes of all.
+        let mut total = 0;
+        let starts: Vec<u64> = sums
+            .into_iter()
+            .map(|sum| {
+                let start = total;
+                total += sum.into_inner();
+                start
+            })
+            .collect();
+        self.values.push_made(total, 1, AT_A_TIME, |bytes, made: &mut Vec<u8>| {
+            let len = (bytes.end - bytes.start) as usize;
+            made.resize(len + size_of::<u128>(), 0);
+            let many = starts.partition_point(|&start| start <= bytes.start) - 1;
+            let (mut index, mut at) = (many * SLICES, starts[many]);
+            while at < bytes.end {
+                let next = at + len_of(index);
+                let is_whole = bytes.start <= at && next <= bytes.end;
+                let to = &mut made[at.saturating_sub(bytes.start) as usize..];
+                if let (true, Some(word), Some(to)) = (is_whole, slices.word(index), to.first_chunk_mut()) {
+                    // With what is behind it, which the next one is written over.
+                    *to = word.to_le_bytes();
+                } else if next > bytes.start && next > at {
+                    let skipped = bytes.start.saturating_sub(at) as usize;
+                    let behind = next.saturating_sub(bytes.end) as usize;
+                    let slice = slices.slice(index);
+                    put(to, &slice[skipped..slice.len() - behind]);
+                }
+                (at, index) = (next, index + 1);
+            }
+            Cow::Borrowed(&made[..len])
         });
     }
 
@@ -124,7 +156,9 @@ impl Column {
         mut add: impl FnMut(&mut Self, Range<usize>),
     ) {
         let range_of = |index| if mask.is_none_or(|mask| mask.get(index)) { range_of(index) } else { 0..0 };
-        self.lengths(len, |index| range_of(index).len());
+        self.lengths.push_made(len as u64, size_of::<u64>(), AT_A_TIME, |lists, made: &mut Vec<u8>| {
+            little_endian_words(lists, |index| range_of(index).len() as u64, made)
+        });
         let mut run = 0..0;
         for range in (0..len).map(range_of).filter(|range| !range.is_empty()) {
             // Those that follow each other are added as one.

@@ -13,7 +13,7 @@ use polars_core::series::Series;
 use polars_utils::float16::pf16;
 
 use super::Content;
-use super::column::Column;
+use super::column::{Column, Slices};
 use super::mask::Mask;
 use crate::key::Digest;
 use crate::key::outline::Outline;
@@ -187,16 +187,15 @@ fn add_values(column: &mut Column, array: &dyn Array, dtype: &DataType, mask: Op
         DataType::Null => {}
         DataType::Boolean => column.truths(bits(cast::<BooleanArray>(array)?.values()), mask),
         DataType::String => {
-            let text = cast::<BinaryViewArrayGeneric<str>>(array)?;
-            column.slices(text.len(), |index| len_of_view(text, index), |index| text.value(index).as_bytes(), mask);
+            column.slices(array.len(), cast::<BinaryViewArrayGeneric<str>>(array)?, mask);
         }
         DataType::Binary => {
-            let binary = cast::<BinaryViewArrayGeneric<[u8]>>(array)?;
-            column.slices(binary.len(), |index| len_of_view(binary, index), |index| binary.value(index), mask);
+            column.slices(array.len(), cast::<BinaryViewArrayGeneric<[u8]>>(array)?, mask);
         }
         DataType::BinaryOffset => {
             let binary = cast::<BinaryArray<i64>>(array)?;
-            column.slices(binary.len(), |index| binary.value(index).len(), |index| binary.value(index), mask);
+            let slice = |index| binary.value(index);
+            column.slices(binary.len(), (|index| slice(index).len(), slice), mask);
         }
         DataType::List(inner) => {
             let lists = cast::<ListArray<i64>>(array)?;
@@ -255,7 +254,7 @@ fn add_categories(
     ) {
         let codes = codes.values();
         let text = |index: usize| mapping.cat_to_str(codes[index].into()).unwrap_or_default().as_bytes();
-        column.slices(codes.len(), |index| text(index).len(), text, mask);
+        column.slices(codes.len(), (|index| text(index).len(), text), mask);
     }
     if let Some(codes) = cast::<PrimitiveArray<u8>>(array) {
         add_codes(column, codes, mapping, mask);
@@ -267,8 +266,19 @@ fn add_categories(
     Some(())
 }
 
-fn len_of_view<T: ViewType + ?Sized>(array: &BinaryViewArrayGeneric<T>, index: usize) -> usize {
-    array.views()[index].length as usize
+impl<'a, T: ViewType + ?Sized> Slices<'a> for &'a BinaryViewArrayGeneric<T> {
+    fn len_of(&self, index: usize) -> usize {
+        self.views()[index].length as usize
+    }
+
+    fn slice(&self, index: usize) -> &'a [u8] {
+        self.value(index).to_bytes()
+    }
+
+    fn word(&self, index: usize) -> Option<u128> {
+        let view = self.views()[index];
+        view.is_inline().then(|| u128::from_le_bytes(view.as_u128().to_ne_bytes()) >> 32)
+    }
 }
 
 fn cast<T: Array>(array: &dyn Array) -> Option<&T> {
