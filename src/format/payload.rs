@@ -21,6 +21,7 @@ pub(crate) trait ReadAt: Sync {
     fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()>;
 
     /// The block of that index, as it was verified, if the source verifies and keeps such: readers share it then.
+    #[cfg(feature = "blosc")]
     fn block(&self, index: u64) -> io::Result<Option<Arc<Buffer>>> {
         let _ = index;
         Ok(None)
@@ -315,6 +316,7 @@ impl ReadAt for Payload {
         self.len
     }
 
+    #[cfg(feature = "blosc")]
     fn block(&self, index: u64) -> io::Result<Option<Arc<Buffer>>> {
         let len = self.len.saturating_sub(index * BLOCK as u64).min(BLOCK as u64) as usize;
         let is_verified = matches!(self.body, Body::File { .. }) && len > 0;
