@@ -1,6 +1,6 @@
 //! How fast content is read for its digest, beside the floor of adding up the same bytes in the same run:
-//! `cargo bench --workspace --bench digests`; frames with the features `arrow` and `polars`; `-- 10` for a file of 10 GiB besides, in the
-//! folder for temporary files. Each figure is the median of five runs.
+//! `cargo bench --workspace --bench digests`; batches with the feature `arrow`, frames with `polars`; `-- 10` for a file of
+//! 10 GiB besides, in the folder for temporary files. Each figure is the median of five runs.
 
 use std::fs;
 use std::hint::black_box;

@@ -59,7 +59,7 @@ impl Stream {
 impl Stream {
     /// Pushes `len` elements of `width` bytes each that are not in memory as they count. `make` gives the bytes of a
     /// range of elements, in a buffer that it fills if it has to; about `at_a_time` of them, and at least some elements, on
-    /// each thread.
+    /// each thread. Those are made once whose width divides a chunk, if all that was pushed before had such widths.
     pub(super) fn push_made<B: Default>(
         &mut self,
         len: u64,
@@ -115,11 +115,7 @@ fn of_chunks_in_parallel(bytes: &[u8]) -> Vec<u8> {
 }
 
 /// What `work` gives for each index. Each thread takes the next index, and has a buffer of its own.
-pub(super) fn in_turn<B: Default, T: Send>(
-    count: usize,
-    threads: usize,
-    work: impl Fn(usize, &mut B) -> T + Sync,
-) -> Vec<T> {
+fn in_turn<B: Default, T: Send>(count: usize, threads: usize, work: impl Fn(usize, &mut B) -> T + Sync) -> Vec<T> {
     let next = AtomicUsize::new(0);
     let work = || {
         let mut buffer = B::default();

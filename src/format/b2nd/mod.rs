@@ -25,7 +25,7 @@ const BLOCK: usize = 64 << 10;
 /// Longer rows are cut.
 const LONGEST_ROW: usize = 512 << 10;
 /// Memory that [`write`] takes, at most, beside some 32 bytes a chunk for the index: a chunk as it is and packed, and the
-/// library's four blocks.
+/// library's four blocks, or two of ours.
 pub(crate) const WRITE_SCRATCH: usize = 4 * CHUNK;
 /// Dimensions that every reader takes: older libraries have room for no more, and do not check.
 pub(crate) const MAX_NDIM: usize = 8;

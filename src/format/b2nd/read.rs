@@ -224,9 +224,8 @@ impl Header {
         let len = self.layout.chunks.checked_mul(8).filter(|&len| len <= blosc::MAX_BYTES);
         let mut index = zeroed(len.ok_or_else(|| unsupported("a Blosc2 frame with too many chunks"))?)?;
         if !index.is_empty() {
-            let end = self.index.saturating_add((index.len() + blosc::HEADER) as u64).min(self.frame_len);
             let mut chunks = Chunks::new(self, source, &[])?;
-            chunks.decode_at(self.index, end, self.frame_len, Blank::over(&mut index))?;
+            chunks.decode_at(self.index, self.frame_len, Blank::over(&mut index))?;
         }
         Ok(index)
     }
@@ -363,14 +362,11 @@ impl<'a> Chunks<'a> {
 
     /// Fills `dst` with chunk `n`.
     fn decode(&mut self, n: usize, dst: Blank<'_>) -> Result<()> {
-        let place = |offset: u64| self.header.start.checked_add(offset);
         let fill = match self.offset(n) {
             Some(offset) if offset >> 63 == 0 => {
-                let at = place(offset).ok_or_else(|| invalid("a Blosc2 chunk lies nowhere"))?;
-                // Where the next one begins this one ends, as a rule.
-                let next = self.offset(n + 1).filter(|next| *next > offset).and_then(place);
-                let end = next.unwrap_or(self.header.index).min(self.header.index);
-                return self.decode_at(at, end, self.header.index, dst);
+                let at = self.header.start.checked_add(offset);
+                let at = at.ok_or_else(|| invalid("a Blosc2 chunk lies nowhere"))?;
+                return self.decode_at(at, self.header.index, dst);
             }
             // Zeros, and values never initialized.
             Some(offset) if matches!(offset >> 56 & 0x7f, 1 | 4) => Fill::Zeros,
@@ -380,20 +376,18 @@ impl<'a> Chunks<'a> {
         fill.fill(self.header.typesize, dst)
     }
 
-    /// Fills `dst` with the chunk at `at`, which must lie before `end`; probably it ends at `likely_end`.
-    fn decode_at(&mut self, at: u64, likely_end: u64, end: u64, dst: Blank<'_>) -> Result<()> {
+    /// Fills `dst` with the chunk at `at`, which must lie before `end`.
+    fn decode_at(&mut self, at: u64, end: u64, dst: Blank<'_>) -> Result<()> {
         let outside = || invalid("a Blosc2 chunk lies outside its frame");
         let room = end.checked_sub(at).filter(|&room| room >= blosc::HEADER as u64).ok_or_else(outside)?;
-        // No longer than what it unpacks to.
-        let longest = (dst.len() + blosc::HEADER) as u64;
-        let likely = likely_end.saturating_sub(at).clamp(blosc::HEADER as u64, longest.min(room));
         let mut header = [0; blosc::HEADER];
-        header.copy_from_slice(&self.window.read(self.source, at, likely as usize)?[..blosc::HEADER]);
+        header.copy_from_slice(self.window.read(self.source, at, blosc::HEADER)?);
         let len = blosc::packed_len(&header, dst.len())? as u64;
         if len > room {
             return Err(outside());
         }
-        if len > longest {
+        // No longer than what it unpacks to.
+        if len > (dst.len() + blosc::HEADER) as u64 {
             return Err(invalid("a Blosc2 chunk is longer than its data"));
         }
         let packed = self.window.read(self.source, at, len as usize)?;

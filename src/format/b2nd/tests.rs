@@ -1,4 +1,4 @@
-use std::io::{ErrorKind, Write};
+use std::io::{BufReader, ErrorKind, Write};
 
 use super::super::blank::Blank;
 use super::super::blosc::{Compressor, Recipe};
@@ -55,6 +55,9 @@ fn round_trip(typesize: usize, shape: &[usize]) {
     assert_eq!((header.dtype.as_str(), header.typesize, &header.shape[..]), ("<f8", typesize, shape));
     assert!(header.layout.split.is_some() || header.layout.bytes == 0);
     assert!(read(&file).unwrap() == data, "{typesize} {shape:?}");
+    let (mut bit_by_bit, mut pieces) = (Vec::new(), BufReader::with_capacity(999, &data[..]));
+    write(&mut bit_by_bit, Recipe::BYTES, "<f8", typesize, shape, &mut pieces).unwrap();
+    assert!(bit_by_bit == file);
     file.extend(b"what others append");
     assert!(read(&file).unwrap() == data);
     // By bits: noise, and what has planes of all zeros, all ones and runs.
@@ -165,7 +168,7 @@ fn every_nan_keeps_its_bits() {
 #[test]
 fn what_cannot_be_written_is_unsupported() {
     for (typesize, shape) in [(8, &[1; 9][..]), (256, &[2]), (0, &[2])] {
-        let result = write(&mut Vec::new(), Recipe::BYTES, "<f8", typesize, shape, &mut std::io::repeat(1));
+        let result = write(&mut Vec::new(), Recipe::BYTES, "<f8", typesize, shape, &mut &[1; 99][..]);
         assert!(result.is_err(), "{typesize} {shape:?}");
     }
     let short = write(&mut Vec::new(), Recipe::BYTES, "<f8", 8, &[3], &mut &[0; 23][..]);

@@ -1,6 +1,6 @@
 //! Writing frames, as a stream.
 
-use std::io::{Read, Result, Write};
+use std::io::{BufRead, Result, Write};
 
 use super::super::Encoder;
 use super::super::blosc::{self, Compressor, Recipe, unsupported};
@@ -26,16 +26,24 @@ pub(crate) fn write(
     dtype: &str,
     typesize: usize,
     shape: &[usize],
-    elements: &mut dyn Read,
+    elements: &mut dyn BufRead,
 ) -> Result<()> {
     check(typesize, shape)?;
     let mut stream = Stream::new(out, recipe, dtype, Layout::plan(typesize, shape)?, shape.len())?;
     let mut left = stream.layout.bytes;
     while left > 0 {
-        let free = stream.free();
-        elements.read_exact(free)?;
-        let len = free.len();
-        stream.fill(out, len)?;
+        let len = stream.missing();
+        match elements.fill_buf()?.get(..len) {
+            // As it lies in memory, without a copy.
+            Some(chunk) if len == stream.layout.chunk_bytes => {
+                stream.put_chunk(out, chunk)?;
+                elements.consume(len);
+            }
+            _ => {
+                elements.read_exact(stream.free()?)?;
+                stream.fill(out, len)?;
+            }
+        }
         left -= len;
     }
     stream.end(out, shape)
@@ -56,7 +64,7 @@ pub(crate) struct Stream {
     /// Of an array with more rows than will come, where their number is not known.
     layout: Layout,
     codec: Option<Compressor>,
-    /// The chunk that is being filled, and how far.
+    /// The chunk that is being filled, once there is one, and how far.
     data: Vec<u8>,
     filled: usize,
     chunk: Vec<u8>,
@@ -93,22 +101,30 @@ impl Stream {
             0 => None,
             _ => Some(Compressor::new(recipe, layout.typesize, layout.block_bytes)?),
         };
-        let data = zeroed(layout.chunk_bytes)?;
-        let (chunk, offsets, dtype) = (Vec::new(), Vec::new(), dtype.to_owned());
+        let (data, chunk, offsets, dtype) = (Vec::new(), Vec::new(), Vec::new(), dtype.to_owned());
         let start = start.len();
         Ok(Self { recipe, dtype, layout, codec, data, filled: 0, chunk, offsets, start, packed: 0, written: 0 })
     }
 
-    /// Where the bytes that come next belong; never empty as long as there are any.
-    fn free(&mut self) -> &mut [u8] {
+    /// How many bytes are missing in the chunk that comes next.
+    fn missing(&self) -> usize {
         let len = self.layout.split.map_or(0, |axis| self.layout.run(axis, self.written).1);
-        self.data.get_mut(self.filled..len).unwrap_or_default()
+        len.saturating_sub(self.filled)
+    }
+
+    /// Where the bytes that come next belong; never empty as long as there are any.
+    fn free(&mut self) -> Result<&mut [u8]> {
+        if self.data.is_empty() {
+            self.data = zeroed(self.layout.chunk_bytes)?;
+        }
+        let end = self.filled + self.missing();
+        Ok(self.data.get_mut(self.filled..end).unwrap_or_default())
     }
 
     /// So many bytes have come to where they belong.
     fn fill(&mut self, out: &mut dyn PatchWrite, len: usize) -> Result<()> {
         self.filled += len;
-        if self.free().is_empty() { self.write_chunk(out) } else { Ok(()) }
+        if self.missing() == 0 { self.write_chunk(out) } else { Ok(()) }
     }
 
     pub(crate) fn write(&mut self, out: &mut dyn PatchWrite, mut bytes: &[u8]) -> Result<()> {
@@ -117,7 +133,7 @@ impl Stream {
             if self.written + 1 >= self.layout.chunks {
                 return Err(unsupported("a Blosc2 array that is larger than memory can be"));
             }
-            let free = self.free();
+            let free = self.free()?;
             let len = free.len().min(bytes.len());
             let (now, rest) = bytes.split_at(len);
             free[..len].copy_from_slice(now);
@@ -127,11 +143,19 @@ impl Stream {
         Ok(())
     }
 
+    /// Writes the chunk that was filled.
     fn write_chunk(&mut self, out: &mut dyn PatchWrite) -> Result<()> {
+        let mut data = std::mem::take(&mut self.data);
+        data[std::mem::take(&mut self.filled)..].fill(0);
+        let done = self.put_chunk(out, &data);
+        self.data = data;
+        done
+    }
+
+    fn put_chunk(&mut self, out: &mut dyn PatchWrite, data: &[u8]) -> Result<()> {
         let Some(codec) = &mut self.codec else { return Ok(()) };
-        self.data[self.filled..].fill(0);
-        codec.compress(&self.data, &mut self.chunk)?;
-        (self.filled, self.written) = (0, self.written + 1);
+        codec.compress(data, &mut self.chunk)?;
+        self.written += 1;
         // Readers take zeros in the index only, never in the place of a chunk.
         if blosc::is_zeros(&self.chunk) {
             self.offsets.extend(ZEROS.to_le_bytes());

@@ -74,50 +74,36 @@ fn unpack_stream(chunk: &[u8], at: usize, unpacked: &mut [u8]) -> Result<usize> 
 pub(super) fn pack(src: &[u8], cut: Cut, acceleration: i32, room: &mut Vec<u8>, chunk: &mut Vec<u8>) -> Option<()> {
     let longest = src.len() + HEADER;
     let places = chunk.len();
-    let room = at_least(room, cut.block).ok()?;
+    let (shuffled, packed) = at_least(room, 2 * cut.block).ok()?.split_at_mut(cut.block);
     chunk.resize(places + 4 * src.len().div_ceil(cut.block), 0);
     for (index, block) in src.chunks(cut.block).enumerate() {
         let place = (chunk.len() as u32).to_le_bytes();
         chunk.get_mut(places + 4 * index..)?.first_chunk_mut().map(|to| *to = place)?;
-        let shuffled = &mut room[..block.len()];
+        let shuffled = &mut shuffled[..block.len()];
         bits::make(cut.width, block, shuffled);
         for stream in shuffled.chunks(cut.stream(block.len())) {
-            pack_stream(stream, acceleration, longest, chunk)?;
+            let (len, stream) = pack_stream(stream, acceleration, packed);
+            if chunk.len() + 4 + stream.len() >= longest {
+                return None;
+            }
+            chunk.extend(len.to_le_bytes());
+            chunk.extend_from_slice(stream);
         }
     }
-    (chunk.len() < longest).then_some(())
+    Some(())
 }
 
-/// Appends a stream and its length, or gives up when the chunk gets longer than `longest`.
-fn pack_stream(stream: &[u8], acceleration: i32, longest: usize, chunk: &mut Vec<u8>) -> Option<()> {
-    let at = chunk.len();
-    chunk.extend([0; 4]);
-    let len = if let Some(byte) = of_one_byte(stream) {
-        if byte > 0 {
-            chunk.push(1);
-        }
-        -i32::from(byte)
-    } else {
-        // A stream of its own length is taken to be as it is.
-        let most = longest.saturating_sub(chunk.len()).min(stream.len() - 1);
-        chunk.resize(at + 4 + most, 0);
-        match library::pack_lz4(stream, &mut chunk[at + 4..], acceleration) {
-            Some(len) => {
-                chunk.truncate(at + 4 + len);
-                len as i32
-            }
-            None => {
-                chunk.truncate(at + 4);
-                if chunk.len() + stream.len() > longest {
-                    return None;
-                }
-                chunk.extend_from_slice(stream);
-                stream.len() as i32
-            }
-        }
-    };
-    chunk[at..at + 4].copy_from_slice(&len.to_le_bytes());
-    Some(())
+/// A stream, packed if that makes it shorter, and the length that is told of it.
+fn pack_stream<'a>(stream: &'a [u8], acceleration: i32, packed: &'a mut [u8]) -> (i32, &'a [u8]) {
+    match of_one_byte(stream) {
+        Some(0) => (0, &[]),
+        Some(byte) => (-i32::from(byte), &[1]),
+        // One of its own length is taken to be as it is.
+        None => match library::pack_lz4(stream, &mut packed[..stream.len() - 1], acceleration) {
+            Some(len) => (len as i32, &packed[..len]),
+            None => (stream.len() as i32, stream),
+        },
+    }
 }
 
 /// The byte that all bytes are.

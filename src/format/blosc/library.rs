@@ -1,7 +1,7 @@
 //! The only file that calls the C library.
 //!
 //! It gets single chunks of which the header was read, and works on them in contexts that hold nothing but scratch memory;
-//! or single blocks of LZ4. Stored and special chunks never reach it.
+//! or single streams of LZ4. Stored and special chunks never reach it.
 //!
 //! # The environment
 //! A context for compression lets the variables `BLOSC_CLEVEL`, `BLOSC_SHUFFLE`, `BLOSC_DELTA`, `BLOSC_TYPESIZE`,
@@ -31,19 +31,20 @@ unsafe extern "C" {
     fn lz4_compress_fast(from: *const c_char, to: *mut c_char, len: c_int, room: c_int, acceleration: c_int) -> c_int;
 }
 
-/// Unpacks a block of LZ4, more than twice as fast as it is done in Rust. Gives the length, unless the block is damaged.
-pub(super) fn unpack_lz4(packed: &[u8], block: &mut [u8]) -> Option<usize> {
-    let (len, room) = (c_int::try_from(packed.len()).ok()?, c_int::try_from(block.len()).ok()?);
-    // SAFETY: `packed` is readable and `block` writable for the lengths given, and they do not overlap.
-    let done = unsafe { lz4_decompress_safe(packed.as_ptr().cast(), block.as_mut_ptr().cast(), len, room) };
+/// Unpacks a stream of LZ4, more than twice as fast as it is done in Rust. Gives the length, unless the stream is damaged.
+pub(super) fn unpack_lz4(packed: &[u8], stream: &mut [u8]) -> Option<usize> {
+    let (len, room) = (c_int::try_from(packed.len()).ok()?, c_int::try_from(stream.len()).ok()?);
+    // SAFETY: `packed` is readable and `stream` writable for the lengths given, and they do not overlap.
+    let done = unsafe { lz4_decompress_safe(packed.as_ptr().cast(), stream.as_mut_ptr().cast(), len, room) };
     usize::try_from(done).ok()
 }
 
-/// Packs a block as LZ4. Gives the length, if it fits.
-pub(super) fn pack_lz4(block: &[u8], packed: &mut [u8], acceleration: i32) -> Option<usize> {
-    let (len, room) = (c_int::try_from(block.len()).ok()?, c_int::try_from(packed.len()).ok()?);
-    // SAFETY: `block` is readable and `packed` writable for the lengths given, and they do not overlap.
-    let done = unsafe { lz4_compress_fast(block.as_ptr().cast(), packed.as_mut_ptr().cast(), len, room, acceleration) };
+/// Packs a stream as LZ4. Gives the length, if it fits.
+pub(super) fn pack_lz4(stream: &[u8], packed: &mut [u8], acceleration: i32) -> Option<usize> {
+    let (len, room) = (c_int::try_from(stream.len()).ok()?, c_int::try_from(packed.len()).ok()?);
+    // SAFETY: `stream` is readable and `packed` writable for the lengths given, and they do not overlap.
+    let done =
+        unsafe { lz4_compress_fast(stream.as_ptr().cast(), packed.as_mut_ptr().cast(), len, room, acceleration) };
     usize::try_from(done).ok().filter(|&len| len > 0)
 }
 

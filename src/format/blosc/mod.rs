@@ -214,7 +214,7 @@ pub(crate) struct Compressor {
 }
 
 enum Maker {
-    /// Bit shuffle and LZ4 with this acceleration; with a block as it is stored.
+    /// Bit shuffle and LZ4 with this acceleration; with room for a block that is shuffled, and for what it is packed to.
     Bits {
         acceleration: i32,
         room: Vec<u8>,
@@ -314,7 +314,7 @@ pub(crate) fn is_zeros(chunk: &[u8]) -> bool {
 /// Reads chunks.
 pub(crate) struct Decompressor {
     context: Option<Context>,
-    /// A block as it is stored.
+    /// A block that is shuffled.
     room: Vec<u8>,
 }
 

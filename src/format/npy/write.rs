@@ -2,7 +2,9 @@
 
 #[cfg(feature = "blosc")]
 use std::borrow::Cow;
-use std::io::{self, Read, Write};
+#[cfg(feature = "blosc")]
+use std::io::BufReader;
+use std::io::{self, BufRead, Read, Write};
 
 use ndarray::ArrayViewD;
 use serde_json::json;
@@ -112,6 +114,16 @@ impl<'a, A: Element> Elements<'a, A> {
 
 impl<A: Element> Read for Elements<'_, A> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let rest = self.fill_buf()?;
+        let taken = rest.len().min(buf.len());
+        buf[..taken].copy_from_slice(&rest[..taken]);
+        self.consume(taken);
+        Ok(taken)
+    }
+}
+
+impl<A: Element> BufRead for Elements<'_, A> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
         let bytes = match (&mut self.next, self.array.to_slice()) {
             (None, Some(slice)) => A::bytes(slice),
             (next, _) => {
@@ -124,11 +136,11 @@ impl<A: Element> Read for Elements<'_, A> {
                 A::bytes(&self.gathered)
             }
         };
-        let rest = &bytes[self.given..];
-        let taken = rest.len().min(buf.len());
-        buf[..taken].copy_from_slice(&rest[..taken]);
-        self.given += taken;
-        Ok(taken)
+        Ok(&bytes[self.given..])
+    }
+
+    fn consume(&mut self, amount: usize) {
+        self.given += amount;
     }
 }
 
@@ -188,6 +200,8 @@ pub(crate) fn rewrite(input: &mut Decoder, mut out: Encoder) -> Result<(Encoder,
     };
     #[cfg(feature = "blosc")]
     if let Some(recipe) = choose_by(&mut out, layout.shape.len(), bytes, _itemsize, piece).map_err(cannot_write)? {
+        // Without a buffer: it is read in large pieces.
+        let mut stream = BufReader::with_capacity(0, stream);
         b2nd::write(&mut out, recipe, &layout.dtype, _itemsize, &layout.shape, &mut stream).map_err(cannot_write)?;
         return Ok((out, Format::new("b2nd", "b2nd"), bytes as u64));
     }

@@ -94,7 +94,7 @@ impl Column {
     pub(super) fn slices<'a>(&mut self, len: usize, slices: impl Slices<'a>, mask: Option<&Mask>) {
         let is_valid = |index: usize| mask.is_none_or(|mask| mask.get(index));
         let len_of = |index| if is_valid(index) { slices.len_of(index) as u64 } else { 0 };
-        // Each element is made once here, so what is added up on the way is right.
+        // Each length is made once, for none lies in two chunks: so what is added up on the way is right.
         let sums: Vec<AtomicU64> = (0..len.div_ceil(SLICES)).map(|_| AtomicU64::new(0)).collect();
         self.lengths.push_made(len as u64, size_of::<u64>(), AT_A_TIME, |elements, made: &mut Vec<u8>| {
             let elements = elements.start as usize..elements.end as usize;
