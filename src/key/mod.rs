@@ -22,7 +22,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use smol_str::{SmolStr, ToSmolStr};
+use smol_str::{SmolStr, SmolStrBuilder, ToSmolStr};
 use twox_hash::XxHash3_64;
 
 pub use self::content::Content;
@@ -174,9 +174,10 @@ impl fmt::Debug for Key {
 
 impl From<&str> for Key {
     fn from(text: &str) -> Self {
-        let mut out = String::with_capacity(text.len() + 2);
+        // Short ones take no memory of their own.
+        let mut out = SmolStrBuilder::new();
         write::text(&mut out, text);
-        Self(out.into())
+        Self(out.finish())
     }
 }
 
