@@ -277,6 +277,13 @@ impl Store {
                 continue;
             }
             let batch = self.next_batch(&mut state);
+            if batch.is_empty() {
+                // Others work on all that is left. Whoever looked again and again would keep them from the state.
+                if !state.pending.is_empty() {
+                    drop(self.wait(state));
+                }
+                continue;
+            }
             if !state.pending.is_empty() {
                 self.work.notify_one();
             }
@@ -332,6 +339,7 @@ impl Store {
     pub(crate) fn close(&self) {
         self.state().closing = true;
         self.work.notify_all();
+        self.changed.notify_all();
         self.background.close();
     }
 }

@@ -226,6 +226,20 @@ fn a_chest_that_is_only_read_starts_no_writer() {
 }
 
 #[test]
+fn a_writer_waits_while_others_work_on_all_that_is_left() {
+    let dir = tempfile::tempdir().unwrap();
+    let chest = Chest::open(dir.path()).unwrap();
+    let store = chest.store().unwrap();
+    let lock = store.lock_key(&"k".into()).unwrap();
+    chest.insert("k", 1).unwrap();
+    // It would look again and again, and keep others from the state.
+    until(|| store.state().waiting > 0);
+    assert_eq!(chest.stats().unwrap().dirty, 1);
+    drop(lock);
+    until(|| chest.stats().unwrap().dirty == 0);
+}
+
+#[test]
 fn a_shortage_of_memory_lowers_the_budget_until_it_is_over() {
     let reading = |percent: u64| Reading { usable: 100 << 20, available: percent << 20 };
     let now = Arc::new(Mutex::new(reading(50)));
