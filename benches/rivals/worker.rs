@@ -108,6 +108,10 @@ impl Sums {
 
 trait Arrays {
     fn put(&self, i: usize, array: &Array1<f64>) -> Result<()>;
+    /// Puts an array that is not needed any more.
+    fn give(&self, i: usize, array: Array1<f64>) -> Result<()> {
+        self.put(i, &array)
+    }
     /// Returns when all that was put is published.
     fn publish(&self) -> Result<()>;
     fn sum(&self, i: usize) -> Result<f64>;
@@ -135,7 +139,11 @@ struct Chested {
 impl Arrays for Chested {
     fn put(&self, i: usize, array: &Array1<f64>) -> Result<()> {
         // The chest keeps it, so it has to be another one each time.
-        Ok(self.chest.insert(name(i), array.clone())?)
+        self.give(i, array.clone())
+    }
+
+    fn give(&self, i: usize, array: Array1<f64>) -> Result<()> {
+        Ok(self.chest.insert(name(i), array)?)
     }
 
     fn publish(&self) -> Result<()> {
@@ -228,7 +236,7 @@ fn large(store: &dyn Arrays, phase: &str, len: usize) -> Result<()> {
     let mut array: Array1<f64> = Data::Noise.elements(len).collect();
     array[0] = 0.0;
     let put = || {
-        store.put(0, &array)?;
+        store.give(0, array)?;
         store.publish()
     };
     report("set", 1e3 * seconds(put)?)
