@@ -55,9 +55,9 @@ fn round_trip(typesize: usize, shape: &[usize]) {
     assert_eq!((header.dtype.as_str(), header.typesize, &header.shape[..]), ("<f8", typesize, shape));
     assert!(header.layout.split.is_some() || header.layout.bytes == 0);
     assert!(read(&file).unwrap() == data, "{typesize} {shape:?}");
-    let (mut bit_by_bit, mut pieces) = (Vec::new(), BufReader::with_capacity(999, &data[..]));
-    write(&mut bit_by_bit, Recipe::BYTES, "<f8", typesize, shape, &mut pieces).unwrap();
-    assert!(bit_by_bit == file);
+    let (mut piecewise, mut pieces) = (Vec::new(), BufReader::with_capacity(999, &data[..]));
+    write(&mut piecewise, Recipe::BYTES, "<f8", typesize, shape, &mut pieces).unwrap();
+    assert!(piecewise == file);
     file.extend(b"what others append");
     assert!(read(&file).unwrap() == data);
     // By bits: noise, and what has planes of all zeros, all ones and runs.
