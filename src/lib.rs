@@ -125,10 +125,8 @@ pub use store::Prefetch;
 #[cfg(any(feature = "arrow", feature = "ndarray", feature = "polars"))]
 pub use value::Partial;
 #[cfg(feature = "ndarray")]
-pub use value::{AnyArray, Element};
+pub use value::{AnyArray, Element, StoredArray};
 pub use value::{FileEntry, Files, IntoValue, Kind, Plain, Value};
-#[cfg(feature = "ndarray")]
-pub use view::StoredArray;
 #[cfg(feature = "ndarray")]
 pub use writer::ArrayWriter;
 #[cfg(feature = "arrow")]

@@ -1,34 +1,13 @@
 //! Arrays that are looked at where they are: in memory, or in their file.
 
-use std::fmt;
-use std::io::Cursor;
 use std::sync::Arc;
 
-use memmap2::Mmap;
-use ndarray::{Array, ArrayView, Dimension, ShapeBuilder};
+use ndarray::{Array, Dimension};
 
 use crate::chest::{Chest, not_found};
-use crate::error::{Error, Result};
-use crate::format::{Decoder, npy};
+use crate::error::Result;
 use crate::key::Key;
-use crate::value::Element;
-
-/// An array that need not be in memory, made by [`Chest::view`].
-///
-/// ```
-/// use ndarray::{Array2, Ix2};
-/// # let chest = icechest::Chest::temporary()?;
-/// chest.insert("images", Array2::<u8>::from_elem((64, 1024), 7))?;
-/// let images = chest.view::<u8, Ix2>("images")?;
-/// assert_eq!(images.view().row(63).iter().map(|&x| u64::from(x)).sum::<u64>(), 7 * 1024);
-/// # Ok::<(), icechest::Error>(())
-/// ```
-pub struct StoredArray<A, D: Dimension>(Place<A, D>);
-
-enum Place<A, D: Dimension> {
-    Memory(Arc<Array<A, D>>),
-    File { map: Mmap, offset: usize, shape: D, is_fortran: bool },
-}
+use crate::value::{Element, StoredArray};
 
 impl Chest {
     /// An array without a copy of it: the one in memory, if it is there; otherwise its file, mapped into memory, if it is
@@ -65,68 +44,15 @@ impl Chest {
     {
         let (key, store) = (key.into(), self.store()?);
         if let Some(array) = store.hit::<Array<A, D>>(&key)? {
-            return Ok(StoredArray(Place::Memory(array)));
+            return Ok(StoredArray::from(array));
+        }
+        if let Some(array) = store.hit::<StoredArray<A, D>>(&key)? {
+            return Ok(Arc::unwrap_or_clone(array));
         }
         let opened = store.open_published::<Array<A, D>>(&key)?.ok_or_else(|| not_found(&key))?;
-        let version = opened.version;
-        let is_verified = store.disk.is_verified(version);
-        let Some(place) = opened.read(|input| map(input, is_verified))? else {
-            return self.get(key).map(|array| StoredArray(Place::Memory(array)));
-        };
-        store.disk.note_verified(version);
-        Ok(StoredArray(place))
-    }
-}
-
-/// Maps the file, if the array can be looked at there.
-fn map<A: Element, D: Dimension>(input: &mut Decoder, is_verified: bool) -> Result<Option<Place<A, D>>> {
-    if input.format() != "npy" || !input.parts().is_empty() {
-        return Ok(None);
-    }
-    let cannot_map = |error| Error::io("cannot map the array's file", error);
-    let Some(map) = input.map(is_verified).map_err(cannot_map)? else { return Ok(None) };
-    // The label comes after the array.
-    let layout = npy::read_header(&mut Cursor::new(&map[..]), input.stored_len()).map_err(cannot_map)?;
-    let Some(offset) = layout.native_offset() else { return Ok(None) };
-    let mut shape = D::zeros(layout.shape.len());
-    if layout.dtype != A::DTYPE || shape.ndim() != layout.shape.len() {
-        return Err(Error::damaged("the file holds another type of array than the catalog says"));
-    }
-    shape.slice_mut().copy_from_slice(&layout.shape);
-    let place = Place::File { map, offset, shape, is_fortran: layout.fortran_order };
-    // Not if the elements lie askew, or are none.
-    Ok(place.view().is_some().then_some(place))
-}
-
-impl<A: Element, D: Dimension> Place<A, D> {
-    fn view(&self) -> Option<ArrayView<'_, A, D>> {
-        match self {
-            Self::Memory(array) => Some(array.view()),
-            Self::File { map, offset, shape, is_fortran } => {
-                let bytes = shape.size().checked_mul(size_of::<A>())?;
-                let elements = A::cast(map.get(*offset..offset.checked_add(bytes)?)?)?;
-                ArrayView::from_shape(shape.clone().set_f(*is_fortran), elements).ok()
-            }
+        match opened.read(StoredArray::map)? {
+            Some(array) => Ok(array),
+            None => self.get(key).map(|array: Arc<Array<A, D>>| StoredArray::from(array)),
         }
-    }
-}
-
-impl<A: Element, D: Dimension> StoredArray<A, D> {
-    /// The array. Costs nothing.
-    pub fn view(&self) -> ArrayView<'_, A, D> {
-        // `map` looked at the file as this does; it does not change.
-        self.0.view().unwrap_or_else(|| unreachable!("a mapped file that was an array is one"))
-    }
-
-    /// Whether this is a file, mapped into memory.
-    pub fn is_mapped(&self) -> bool {
-        matches!(self.0, Place::File { .. })
-    }
-}
-
-impl<A: Element, D: Dimension> fmt::Debug for StoredArray<A, D> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let place = if self.is_mapped() { "mapped" } else { "in memory" };
-        write!(f, "StoredArray({} of shape {:?}, {place})", A::NAME, self.view().shape())
     }
 }

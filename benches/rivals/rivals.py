@@ -48,6 +48,7 @@ TITLES = {
     "sciqlop-msgspec": "sciqlop, msgspec",
     "sciqlop-index": "sciqlop, Index",
     "icechest-stage": "icechest",
+    "icechest-mapped": "icechest, mapped",
     "joblib-stage": "joblib.Memory",
     "joblib-mapped": "joblib.Memory, mapped",
     "memoshelve": "memoshelve",
@@ -56,7 +57,7 @@ TITLES = {
     "sciqlop-stage": "sciqlop",
     "cacheness": "cacheness",
 }
-RUST = {"icechest", "icechest-get", "icechest-view", "rust-files", "rust-sqlite", "icechest-stage"}
+RUST = {"icechest", "icechest-get", "icechest-view", "rust-files", "rust-sqlite", "icechest-stage", "icechest-mapped"}
 FLOORS = {"rust-files", "rust-sqlite", "sqlite3"}
 OURS = ["icechest-get", "icechest-view"]
 
@@ -118,8 +119,8 @@ WORKS = {
     "stage": {
         "title": "a stage: file of 64 MiB to array of 8 MiB",
         "subjects": [
-            "icechest-stage", "joblib-stage", "joblib-mapped", "memoshelve", "klepto-stage", "diskcache-stage",
-            "sciqlop-stage", "cacheness",
+            "icechest-stage", "icechest-mapped", "joblib-stage", "joblib-mapped", "memoshelve", "klepto-stage",
+            "diskcache-stage", "sciqlop-stage", "cacheness",
         ],
         "measures": [
             ("computed", "computed and stored", "ms", False),

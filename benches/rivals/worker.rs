@@ -30,7 +30,7 @@ fn main() -> Result<()> {
     let (dir, scale) = (Path::new(dir), scale.parse::<f64>()?);
     match work.as_str() {
         "small-values" => small(&mut *open_small(subject, dir)?, phase, scaled(SMALL, scale)),
-        "stage" => stage::stage(phase, dir, scale),
+        "stage" => stage::stage(subject, phase, dir, scale),
         "array-100mb" => large(&*open_arrays(subject, dir, None)?, phase, scaled(LARGE, scale)),
         _ => {
             let data = Data::of(work)?;

@@ -270,7 +270,7 @@ impl Disk {
     }
 
     /// Whether this process wrote this version, or verified all of it.
-    #[cfg(any(feature = "lazy", feature = "ndarray"))]
+    #[cfg(feature = "lazy")]
     pub(crate) fn is_verified(&self, version: i64) -> bool {
         self.verified.contains(version)
     }

@@ -11,8 +11,7 @@ use std::sync::PoisonError;
 use std::sync::{Arc, Mutex};
 
 #[cfg(any(feature = "arrow", feature = "ndarray", feature = "polars"))]
-use memmap2::Mmap;
-
+use super::mapping::Mapping;
 use super::payload::{Body, Payload, ReadAt};
 use crate::error::{Error, Result};
 
@@ -35,7 +34,10 @@ pub struct Decoder {
     )]
     parts: Vec<Decoder>,
     /// Where it is noted that all of this version was verified.
-    #[cfg_attr(not(any(feature = "arrow", feature = "polars")), expect(dead_code, reason = "frames alone ask"))]
+    #[cfg_attr(
+        not(any(feature = "arrow", feature = "ndarray", feature = "polars")),
+        expect(dead_code, reason = "plain values are not mapped")
+    )]
     verified: Option<(Verified, i64)>,
 }
 
@@ -84,12 +86,12 @@ impl Decoder {
     }
 
     /// Whether this process wrote this version, or verified all of it.
-    #[cfg(any(feature = "arrow", feature = "polars"))]
+    #[cfg(any(feature = "arrow", feature = "ndarray", feature = "polars"))]
     pub(crate) fn is_verified(&self) -> bool {
         self.verified.as_ref().is_some_and(|(verified, version)| verified.contains(*version))
     }
 
-    #[cfg(any(feature = "arrow", feature = "polars"))]
+    #[cfg(any(feature = "arrow", feature = "ndarray", feature = "polars"))]
     pub(crate) fn note_verified(&self) {
         if let Some((verified, version)) = &self.verified {
             verified.insert(*version);
@@ -209,16 +211,18 @@ impl Decoder {
         bytes.get(self.position as usize..)
     }
 
-    /// The file where it is: the payload and the label behind it. Verified, unless it is already. None if there is no such
-    /// file.
+    /// The file where it is: the payload and the label behind it. Verified, unless this version is already. None if there is
+    /// no such file, or if it has to be read.
     #[cfg(feature = "ndarray")]
-    pub(crate) fn map(&self, is_verified: bool) -> io::Result<Option<Mmap>> {
-        self.payload.map(true, is_verified)
+    pub(crate) fn map(&self) -> io::Result<Option<Mapping>> {
+        let map = self.payload.map(true, self.is_verified())?;
+        map.is_some().then(|| self.note_verified());
+        Ok(map)
     }
 
-    /// As [`map`](Self::map), with the label anywhere.
+    /// The file where it is, with the label anywhere. Verified, unless it is already; whoever asks notes it.
     #[cfg(any(feature = "arrow", feature = "polars"))]
-    pub(crate) fn map_labelled(&self, is_verified: bool) -> io::Result<Option<Mmap>> {
+    pub(crate) fn map_labelled(&self, is_verified: bool) -> io::Result<Option<Mapping>> {
         self.payload.map(false, is_verified)
     }
 

@@ -14,6 +14,8 @@ mod decoder;
 mod encoder;
 #[cfg(any(feature = "arrow", feature = "polars"))]
 pub(crate) mod ipc;
+#[cfg(any(feature = "arrow", feature = "ndarray", feature = "polars"))]
+mod mapping;
 #[cfg(feature = "ndarray")]
 pub(crate) mod npy;
 #[cfg(any(feature = "arrow", feature = "polars"))]
@@ -30,6 +32,8 @@ pub use self::decoder::Decoder;
 pub(crate) use self::decoder::Verified;
 pub use self::encoder::Encoder;
 pub(crate) use self::encoder::{Body, TemporaryFile, checksum};
+#[cfg(feature = "ndarray")]
+pub(crate) use self::mapping::Mapping;
 #[cfg(feature = "blosc")]
 pub(crate) use self::payload::in_parallel;
 pub(crate) use self::payload::{Payload, ReadAt, threads};

@@ -4,14 +4,13 @@ use std::io;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::thread;
 
-#[cfg(any(feature = "arrow", feature = "ndarray", feature = "polars"))]
-use memmap2::{Mmap, MmapOptions};
-
 use super::BLOCK;
 #[cfg(feature = "ndarray")]
 use super::blank::Blank;
 use super::buffer::Buffer;
 use super::encoder::checksum;
+#[cfg(any(feature = "arrow", feature = "ndarray", feature = "polars"))]
+use super::mapping::Mapping;
 use crate::disk::{StorageFile, read_exact_at};
 use crate::error::{Error, Result};
 
@@ -258,14 +257,11 @@ impl Payload {
 impl Payload {
     /// Maps the file, the label with it, if it is one of the system; only if the payload is in one piece, where that
     /// matters.
-    pub(super) fn map(&self, in_one_piece: bool, is_verified: bool) -> io::Result<Option<Mmap>> {
+    pub(super) fn map(&self, in_one_piece: bool, is_verified: bool) -> io::Result<Option<Mapping>> {
         let Body::File { file, label_at, label_len } = &self.body else { return Ok(None) };
         let is_wanted = self.len > 0 && (*label_at == self.len || !in_one_piece);
         let Some(file) = file.as_file().filter(|_| is_wanted) else { return Ok(None) };
-        // SAFETY: the bytes must not change while they are mapped. Files of values are written under another name, get
-        // theirs when they are whole, and are never written to again, by any process that uses the chest; removing one
-        // leaves the mapping as it is. Whoever else writes to them in place breaks the promise that `Chest::view` names.
-        let map = unsafe { MmapOptions::new().len((self.len + label_len) as usize).map(file)? };
+        let Some(map) = Mapping::new(file, (self.len + label_len) as usize) else { return Ok(None) };
         if !is_verified {
             self.verify_mapped(&map)?;
         }
@@ -374,7 +370,7 @@ mod tests {
         (payload, file, label_at)
     }
 
-    fn map(payload: &[u8], file: &[u8], label_at: usize) -> Result<Option<Mmap>> {
+    fn map(payload: &[u8], file: &[u8], label_at: usize) -> Result<Option<Mapping>> {
         let io = |error| Error::io("cannot be tried", error);
         let mut stored = tempfile::tempfile().map_err(io)?;
         stored.write_all(file).map_err(io)?;

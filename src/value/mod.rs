@@ -14,6 +14,8 @@ mod json;
 mod part;
 mod plain;
 mod recorded;
+#[cfg(feature = "ndarray")]
+mod stored_array;
 
 use std::any::Any;
 use std::fmt;
@@ -32,6 +34,8 @@ pub(crate) use self::part::read_pieces;
 pub(crate) use self::part::{Selection, private::Parts};
 pub use self::plain::Plain;
 pub(crate) use self::recorded::Recorded;
+#[cfg(feature = "ndarray")]
+pub use self::stored_array::StoredArray;
 use crate::error::{Error, Result};
 use crate::format::{Decoder, Encoder, Format};
 

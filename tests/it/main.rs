@@ -16,6 +16,8 @@ mod hostile;
 mod keys;
 #[cfg(all(feature = "arrow", feature = "lazy"))]
 mod lazy;
+#[cfg(all(feature = "ndarray", feature = "blosc"))]
+mod mapped;
 #[cfg(all(feature = "ndarray", feature = "arrow", feature = "polars"))]
 mod model;
 #[cfg(all(feature = "ndarray", feature = "arrow", feature = "polars"))]

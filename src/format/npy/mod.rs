@@ -10,7 +10,7 @@ mod write;
 pub(crate) use self::header::read_header;
 pub(crate) use self::read::{elements, read_elements, read_layout};
 pub(crate) use self::rows::Rows;
-pub(crate) use self::write::{encode, rewrite, write};
+pub(crate) use self::write::{encode, encode_raw, rewrite, write};
 use crate::error::{Error, Result};
 
 /// What an array's file says of it.

@@ -30,10 +30,7 @@ const PIECE: usize = 4 << 20;
 const GATHER: usize = 1 << 20;
 
 pub(crate) fn encode<A: Element>(array: ArrayViewD<'_, A>, out: &mut Encoder) -> Result<Format> {
-    out.describe("dtype", A::DTYPE);
-    out.describe("shape", json!(array.shape()));
-    let fortran_order = !out.is_part() && is_fortran(&array);
-    out.describe("order", if fortran_order { "F" } else { "C" });
+    let fortran_order = describe(&array, out);
     let cannot_write = |error| Error::io("cannot write the array", error);
     #[cfg(feature = "blosc")]
     if let Some(recipe) = choose(&array, out).map_err(cannot_write)? {
@@ -43,6 +40,24 @@ pub(crate) fn encode<A: Element>(array: ArrayViewD<'_, A>, out: &mut Encoder) ->
     }
     write_as(array, fortran_order, out).map_err(cannot_write)?;
     Ok(Format::new("npy", "npy"))
+}
+
+/// Writes an array that is to be mapped, whatever compression is wanted.
+pub(crate) fn encode_raw<A: Element>(array: ArrayViewD<'_, A>, out: &mut Encoder) -> Result<Format> {
+    let fortran_order = describe(&array, out);
+    out.describe("compression", "none");
+    out.describe("why", "never compressed, to be mapped");
+    write_as(array, fortran_order, out).map_err(|error| Error::io("cannot write the array", error))?;
+    Ok(Format::new("npy", "npy"))
+}
+
+/// Tells what the array is like; gives whether it is in Fortran order.
+fn describe<A: Element>(array: &ArrayViewD<'_, A>, out: &mut Encoder) -> bool {
+    out.describe("dtype", A::DTYPE);
+    out.describe("shape", json!(array.shape()));
+    let fortran_order = !out.is_part() && is_fortran(array);
+    out.describe("order", if fortran_order { "F" } else { "C" });
+    fortran_order
 }
 
 /// Writes an array of which the bytes are given in C order. What is told of every array is told by the caller.
