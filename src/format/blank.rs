@@ -6,6 +6,9 @@ use std::mem::MaybeUninit;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+#[cfg(target_os = "linux")]
+use super::large_pages;
+
 /// Bytes to be written from the first to the last, each once; parts of them may be written by several threads.
 pub struct Blank<'a> {
     bytes: &'a mut [MaybeUninit<u8>],
@@ -84,11 +87,16 @@ pub(crate) fn written<T: bytemuck::Pod>(
     write: &mut dyn FnMut(Blank<'_>) -> io::Result<()>,
 ) -> io::Result<Vec<T>> {
     let mut elements: Vec<T> = KEPT.take(len);
+    let _is_fresh = elements.capacity() == 0;
     elements.try_reserve_exact(len)?;
     let (room, size) = (&mut elements.spare_capacity_mut()[..len], len * size_of::<T>());
     // SAFETY: the memory of `len` elements, borrowed as long as `room` is; bytes have no alignment, and whatever is
     // written to them, a `MaybeUninit` may hold it.
     let bytes = unsafe { std::slice::from_raw_parts_mut(room.as_mut_ptr().cast::<MaybeUninit<u8>>(), size) };
+    #[cfg(target_os = "linux")]
+    if _is_fresh {
+        large_pages::ask(bytes);
+    }
     let count = AtomicUsize::new(0);
     write(Blank { bytes, written: Some(&count) })?;
     if count.into_inner() != size {

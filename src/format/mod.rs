@@ -14,6 +14,8 @@ mod decoder;
 mod encoder;
 #[cfg(any(feature = "arrow", feature = "polars"))]
 pub(crate) mod ipc;
+#[cfg(all(feature = "ndarray", target_os = "linux"))]
+mod large_pages;
 #[cfg(any(feature = "arrow", feature = "ndarray", feature = "polars"))]
 mod mapping;
 #[cfg(feature = "ndarray")]

@@ -94,6 +94,12 @@ impl Column {
     pub(super) fn slices<'a>(&mut self, len: usize, slices: impl Slices<'a>, mask: Option<&Mask>) {
         let is_valid = |index: usize| mask.is_none_or(|mask| mask.get(index));
         let len_of = |index| if is_valid(index) { slices.len_of(index) as u64 } else { 0 };
+        let starts = self.lengths_of_slices(len, &len_of);
+        self.bytes_of_slices(&starts, &slices, &len_of);
+    }
+
+    /// Gives where every [`SLICES`] of them begin among the bytes of all, and where those end.
+    fn lengths_of_slices(&mut self, len: usize, len_of: &(impl Fn(usize) -> u64 + Sync)) -> Vec<u64> {
         // Each length is made once, for none lies in two chunks: so what is added up on the way is right.
         let sums: Vec<AtomicU64> = (0..len.div_ceil(SLICES)).map(|_| AtomicU64::new(0)).collect();
         self.lengths.push_made(len as u64, size_of::<u64>(), AT_A_TIME, |elements, made: &mut Vec<u8>| {
@@ -113,16 +119,21 @@ impl Column {
             }
             Cow::Borrowed(made)
         });
-        // Where every so many slices begin among the bytes of all.
         let mut total = 0;
-        let starts: Vec<u64> = sums
-            .into_iter()
-            .map(|sum| {
-                let start = total;
-                total += sum.into_inner();
-                start
-            })
-            .collect();
+        let ends = sums.into_iter().map(|sum| {
+            total += sum.into_inner();
+            total
+        });
+        std::iter::once(0).chain(ends).collect()
+    }
+
+    fn bytes_of_slices<'a>(
+        &mut self,
+        starts: &[u64],
+        slices: &impl Slices<'a>,
+        len_of: &(impl Fn(usize) -> u64 + Sync),
+    ) {
+        let (&total, starts) = starts.split_last().unwrap_or((&0, &[]));
         self.values.push_made(total, 1, AT_A_TIME, |bytes, made: &mut Vec<u8>| {
             let len = (bytes.end - bytes.start) as usize;
             made.resize(len + size_of::<u128>(), 0);

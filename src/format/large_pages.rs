@@ -1,0 +1,132 @@
+//! Large pages for memory that is about to be written for the first time.
+//!
+//! The system gives memory when it is touched, page by page, of 4 KiB as a rule. Pages of 2 MiB take a sixth of the time where
+//! it has them at hand, and several times as long where it has to make them. Nobody tells which it will be, so it is measured:
+//! as soon as one takes longer than small pages would, no more are asked for, for a while. NumPy asks for them always.
+
+use std::mem::MaybeUninit;
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use rustix::mm::{Advice, madvise};
+
+const LARGE: usize = 2 << 20;
+const SMALL: usize = 4 << 10;
+
+/// Less memory is not worth it. Besides, the system keeps a record for each piece of memory that is unlike its neighbours.
+const LEAST: usize = 8 << 20;
+
+/// One large page of so many is measured.
+const MEASURED: usize = 8;
+
+/// So many small pages are, to compare with.
+const SAMPLE: usize = 64;
+
+/// A large page that takes no longer was at hand.
+const QUICK: Duration = Duration::from_micros(300);
+
+/// After a page that was not at hand, none is asked for so many times as long: asking costs this part of the time at most.
+const PATIENCE: u32 = 50;
+
+/// Asks the system for large pages where this memory was never touched. What is in it stays as it is.
+pub(super) fn ask(memory: &mut [MaybeUninit<u8>]) {
+    static PAUSE: Pause = Pause::new();
+    if memory.len() >= LEAST
+        && !PAUSE.is_on()
+        && let Err(wasted) = advise(memory)
+    {
+        PAUSE.begin(wasted * PATIENCE);
+    }
+}
+
+/// Gives the time that a large page took which was not at hand.
+fn advise(memory: &mut [MaybeUninit<u8>]) -> Result<(), Duration> {
+    let before = memory.as_ptr().align_offset(LARGE).min(memory.len());
+    let (before, whole) = memory.split_at_mut(before);
+    let end = whole.len() - whole.len() % LARGE;
+    let mut rest = &mut whole[..end];
+    if rest.is_empty() || !tell(rest, Advice::LinuxHugepage) {
+        return Ok(());
+    }
+    let sample = before.len().min(SAMPLE * SMALL) / SMALL * SMALL;
+    let sample = before.len() - sample..;
+    let as_small = touch(&mut before[sample]);
+    while !rest.is_empty() {
+        let (page, others) = rest.split_at_mut(LARGE);
+        let took = touch(page);
+        if took > QUICK.max(as_small) {
+            tell(others, Advice::LinuxNoHugepage);
+            return Err(took);
+        }
+        let unmeasured = ((MEASURED - 1) * LARGE).min(others.len());
+        rest = &mut others[unmeasured..];
+    }
+    Ok(())
+}
+
+/// Has the system give this memory, which begins with a page. Gives the time that as much as a large page takes.
+fn touch(memory: &mut [MaybeUninit<u8>]) -> Duration {
+    let began = Instant::now();
+    // Where it cannot, the memory is given later.
+    tell(memory, Advice::LinuxPopulateWrite);
+    began.elapsed().mul_f64(LARGE as f64 / memory.len().max(SMALL) as f64)
+}
+
+/// Tells the system how memory will be used. Gives whether it understood.
+fn tell(memory: &mut [MaybeUninit<u8>], advice: Advice) -> bool {
+    // SAFETY: the memory is borrowed, and all advice that is given here leaves its bytes as they are.
+    memory.is_empty() || unsafe { madvise(memory.as_mut_ptr().cast(), memory.len(), advice) }.is_ok()
+}
+
+/// A while in which nothing is asked for.
+struct Pause(AtomicU64);
+
+impl Pause {
+    const fn new() -> Self {
+        Self(AtomicU64::new(0))
+    }
+
+    /// Since the first look.
+    fn now() -> Duration {
+        static FIRST: LazyLock<Instant> = LazyLock::new(Instant::now);
+        FIRST.elapsed()
+    }
+
+    fn is_on(&self) -> bool {
+        Self::now() < Duration::from_micros(self.0.load(Ordering::Relaxed))
+    }
+
+    fn begin(&self, length: Duration) {
+        self.0.store((Self::now() + length).as_micros() as u64, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_in_memory_stays() {
+        for len in [0, 1, LARGE - 1, LARGE, 3 * LARGE + 5, 40 * LARGE] {
+            for start in [0, 1, SMALL] {
+                let mut memory = vec![MaybeUninit::new(7_u8); start + len];
+                let _ = advise(&mut memory[start..]);
+                ask(&mut memory[start..]);
+                // SAFETY: all were written.
+                assert!(memory.iter().all(|byte| unsafe { byte.assume_init() } == 7), "{start} {len}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_pause_ends() {
+        let pause = Pause::new();
+        assert!(!pause.is_on());
+        pause.begin(Duration::from_secs(9));
+        assert!(pause.is_on());
+        pause.begin(Duration::ZERO);
+        std::thread::sleep(Duration::from_millis(1));
+        assert!(!pause.is_on());
+    }
+}
