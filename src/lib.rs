@@ -39,7 +39,8 @@
 //! - A value that was inserted is there until it is removed, or evicted by a [limit](Builder::max_disk). When it cannot
 //!   be written it stays in memory.
 //! - What `get` returns is what was inserted last in this process, or published last by any. Stored bytes are verified
-//!   by a 128-bit checksum before they are decoded. Any other change to a file is an error of kind
+//!   by a 128-bit checksum before they are decoded; those of files that are mapped ([`view`](Chest::view), [`StoredArray`],
+//!   [`scan`](Chest::scan), [`FrameFormat::Arrow`]) when this process maps a version first, unless it wrote it. Any other change to a file is an error of kind
 //!   [`Damaged`](ErrorKind::Damaged), for the keys concerned alone; [`Chest::check`] finds and repairs it.
 //! - After [`flush`](Chest::flush) a value survives the death of the process, after [`sync`](Chest::sync) a power cut.
 //!

@@ -216,11 +216,14 @@ impl Decoder {
     #[cfg(feature = "ndarray")]
     pub(crate) fn map(&self) -> io::Result<Option<Mapping>> {
         let map = self.payload.map(true, self.is_verified())?;
-        map.is_some().then(|| self.note_verified());
+        if map.is_some() {
+            self.note_verified();
+        }
         Ok(map)
     }
 
-    /// The file where it is, with the label anywhere. Verified, unless it is already; whoever asks notes it.
+    /// The file where it is, with the label anywhere. Verified, unless it is already; whoever asks notes it, for there may be
+    /// parts.
     #[cfg(any(feature = "arrow", feature = "polars"))]
     pub(crate) fn map_labelled(&self, is_verified: bool) -> io::Result<Option<Mapping>> {
         self.payload.map(false, is_verified)

@@ -6,7 +6,7 @@
 
 use std::mem::MaybeUninit;
 use std::sync::LazyLock;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::mm::{Advice, madvise};
@@ -14,8 +14,11 @@ use rustix::mm::{Advice, madvise};
 const LARGE: usize = 2 << 20;
 const SMALL: usize = 4 << 10;
 
-/// Less memory is not worth it. Besides, the system keeps a record for each piece of memory that is unlike its neighbours.
+/// Less memory is not worth it.
 const LEAST: usize = 8 << 20;
+
+/// So often a process asks. The system keeps two records for each array that has large pages, of some 65,000 on Linux.
+const MOST: usize = 8 << 10;
 
 /// One large page of so many is measured.
 const MEASURED: usize = 8;
@@ -26,57 +29,68 @@ const SAMPLE: usize = 64;
 /// A large page that takes no longer was at hand.
 const QUICK: Duration = Duration::from_micros(300);
 
-/// After a page that was not at hand, none is asked for so many times as long: asking costs this part of the time at most.
+/// After a page that was not at hand, none is asked for so many times as long.
 const PATIENCE: u32 = 50;
 
 /// Asks the system for large pages where this memory was never touched. What is in it stays as it is.
 pub(super) fn ask(memory: &mut [MaybeUninit<u8>]) {
     static PAUSE: Pause = Pause::new();
+    static ASKED: AtomicUsize = AtomicUsize::new(0);
     if memory.len() >= LEAST
         && !PAUSE.is_on()
+        && ASKED.fetch_add(1, Ordering::Relaxed) < MOST
         && let Err(wasted) = advise(memory)
     {
-        PAUSE.begin(wasted * PATIENCE);
+        PAUSE.begin(wasted.saturating_mul(PATIENCE));
     }
 }
 
-/// Gives the time that a large page took which was not at hand.
+/// Gives the time that a large page took which was not at hand: no end of it, where there are none to be had.
 fn advise(memory: &mut [MaybeUninit<u8>]) -> Result<(), Duration> {
     let before = memory.as_ptr().align_offset(LARGE).min(memory.len());
-    let (before, whole) = memory.split_at_mut(before);
-    let end = whole.len() - whole.len() % LARGE;
-    let mut rest = &mut whole[..end];
-    if rest.is_empty() || !tell(rest, Advice::LinuxHugepage) {
-        return Ok(());
-    }
+    let (before, mut rest) = memory.split_at_mut(before);
     let sample = before.len().min(SAMPLE * SMALL) / SMALL * SMALL;
     let sample = before.len() - sample..;
-    let as_small = touch(&mut before[sample]);
-    while !rest.is_empty() {
-        let (page, others) = rest.split_at_mut(LARGE);
-        let took = touch(page);
+    let as_small = touch(&mut before[sample])?;
+    while let Some((page, others)) = rest.split_at_mut_checked(LARGE) {
+        tell(page, Wish::Large)?;
+        let took = touch(page)?;
         if took > QUICK.max(as_small) {
-            tell(others, Advice::LinuxNoHugepage);
             return Err(took);
         }
-        let unmeasured = ((MEASURED - 1) * LARGE).min(others.len());
-        rest = &mut others[unmeasured..];
+        let unmeasured = ((MEASURED - 1) * LARGE).min(others.len() / LARGE * LARGE);
+        let (unmeasured, others) = others.split_at_mut(unmeasured);
+        tell(unmeasured, Wish::Large)?;
+        rest = others;
     }
     Ok(())
 }
 
 /// Has the system give this memory, which begins with a page. Gives the time that as much as a large page takes.
-fn touch(memory: &mut [MaybeUninit<u8>]) -> Duration {
+fn touch(memory: &mut [MaybeUninit<u8>]) -> Result<Duration, Duration> {
     let began = Instant::now();
-    // Where it cannot, the memory is given later.
-    tell(memory, Advice::LinuxPopulateWrite);
-    began.elapsed().mul_f64(LARGE as f64 / memory.len().max(SMALL) as f64)
+    tell(memory, Wish::Now)?;
+    Ok(began.elapsed().mul_f64(LARGE as f64 / memory.len().max(SMALL) as f64))
 }
 
-/// Tells the system how memory will be used. Gives whether it understood.
-fn tell(memory: &mut [MaybeUninit<u8>], advice: Advice) -> bool {
-    // SAFETY: the memory is borrowed, and all advice that is given here leaves its bytes as they are.
-    memory.is_empty() || unsafe { madvise(memory.as_mut_ptr().cast(), memory.len(), advice) }.is_ok()
+enum Wish {
+    /// Large pages, where pages are missing.
+    Large,
+    /// All pages that are missing.
+    Now,
+}
+
+/// Tells the system what is wished of memory. Fails, for ever, if it does not know such wishes.
+fn tell(memory: &mut [MaybeUninit<u8>], wish: Wish) -> Result<(), Duration> {
+    let advice = match wish {
+        Wish::Large => Advice::LinuxHugepage,
+        Wish::Now => Advice::LinuxPopulateWrite,
+    };
+    // SAFETY: the memory is borrowed, and neither wish changes the bytes of a page that is there.
+    if memory.is_empty() || unsafe { madvise(memory.as_mut_ptr().cast(), memory.len(), advice) }.is_ok() {
+        return Ok(());
+    }
+    Err(Duration::MAX)
 }
 
 /// A while in which nothing is asked for.
@@ -98,7 +112,8 @@ impl Pause {
     }
 
     fn begin(&self, length: Duration) {
-        self.0.store((Self::now() + length).as_micros() as u64, Ordering::Relaxed);
+        let end = Self::now().saturating_add(length).as_micros();
+        self.0.store(u64::try_from(end).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 }
 
@@ -110,7 +125,10 @@ mod tests {
     fn what_is_in_memory_stays() {
         for len in [0, 1, LARGE - 1, LARGE, 3 * LARGE + 5, 40 * LARGE] {
             for start in [0, 1, SMALL] {
-                let mut memory = vec![MaybeUninit::new(7_u8); start + len];
+                let mut memory = Box::<[u8]>::new_uninit_slice(start + len);
+                // Never touched, then touched.
+                let _ = advise(&mut memory[start..]);
+                memory.fill(MaybeUninit::new(7));
                 let _ = advise(&mut memory[start..]);
                 ask(&mut memory[start..]);
                 // SAFETY: all were written.
@@ -124,6 +142,8 @@ mod tests {
         let pause = Pause::new();
         assert!(!pause.is_on());
         pause.begin(Duration::from_secs(9));
+        assert!(pause.is_on());
+        pause.begin(Duration::MAX);
         assert!(pause.is_on());
         pause.begin(Duration::ZERO);
         std::thread::sleep(Duration::from_millis(1));

@@ -37,6 +37,8 @@ pub(crate) mod private {
     pub trait Bytes: Sized {
         /// The elements' memory.
         fn bytes(elements: &[Self]) -> &[u8];
+        /// Whether any bytes are such elements, so that a file can be looked at as some.
+        const IS_ANY: bool;
         /// Memory as elements, if it lies right and any bytes are such elements.
         fn cast(bytes: &[u8]) -> Option<&[Self]>;
         /// `len` elements from memory that `fill` writes, zeroed before.
@@ -62,6 +64,8 @@ macro_rules! elements {
             }
 
             impl private::Bytes for $type {
+                const IS_ANY: bool = true;
+
                 fn bytes(elements: &[Self]) -> &[u8] {
                     bytemuck::cast_slice(elements)
                 }
@@ -143,6 +147,8 @@ impl Element for bool {
 }
 
 impl private::Bytes for bool {
+    const IS_ANY: bool = false;
+
     fn bytes(elements: &[Self]) -> &[u8] {
         bytemuck::cast_slice(elements)
     }
@@ -281,7 +287,7 @@ pub(crate) fn read_slice<A: Element, D: Dimension, O: Dimension>(
     into_dimensions(slice.read(input, layout)?)
 }
 
-fn check_layout<A: Element, D: Dimension>(layout: &npy::Layout) -> Result<()> {
+pub(super) fn check_layout<A: Element, D: Dimension>(layout: &npy::Layout) -> Result<()> {
     let ndim = layout.shape.len();
     if layout.dtype == A::DTYPE && D::NDIM.is_none_or(|wanted| wanted == ndim) {
         return Ok(());

@@ -158,6 +158,12 @@ pub trait Value: Sized + Send + Sync + 'static {
     /// [`Damaged`](crate::ErrorKind::Damaged) when the bytes make no sense, and those of reading.
     fn decode(input: &mut Decoder) -> Result<Self>;
 
+    /// Whether somebody shares what is inside, where a clone of the value does.
+    #[doc(hidden)]
+    fn is_shared(&self) -> bool {
+        false
+    }
+
     /// Ends a value that the chest held alone. Nothing to be done, unless its memory is of use to those to come.
     fn recycle(self) {}
 }
@@ -223,9 +229,7 @@ pub(crate) trait AnyValue: Any + Send + Sync {
         None
     }
     /// Whether somebody shares what is inside.
-    fn is_shared(&self) -> bool {
-        false
-    }
+    fn is_shared(&self) -> bool;
 }
 
 impl<V: Value> AnyValue for V {
@@ -249,6 +253,9 @@ impl<V: Value> AnyValue for V {
     }
     fn inner(self: Arc<Self>) -> Arc<dyn AnyValue> {
         self
+    }
+    fn is_shared(&self) -> bool {
+        Value::is_shared(self)
     }
     fn recycle(self: Arc<Self>) {
         // A large one would not fit on the stack.

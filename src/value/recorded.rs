@@ -69,6 +69,6 @@ impl<V: Value> AnyValue for Recorded<V> {
     }
 
     fn is_shared(&self) -> bool {
-        Arc::strong_count(&self.value) > 1
+        Arc::strong_count(&self.value) > 1 || Value::is_shared(&*self.value)
     }
 }

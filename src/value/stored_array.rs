@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use ndarray::{Array, ArrayView, Dimension, ShapeBuilder};
 
+use super::array::check_layout;
 use super::{Element, Kind, Value};
 use crate::error::{Error, Result};
 use crate::format::{Decoder, Encoder, Format, Mapping, npy};
@@ -15,13 +16,16 @@ use crate::key::{Content, Digest};
 /// later runs shall find at once.
 ///
 /// Given to a chest, or returned by a [stage](macro@crate::stage), it is stored raw (NPY), whatever the chest's
-/// [`Compression`](crate::Compression), and read by mapping that file: nothing is copied, and only what is looked at comes
-/// from the disk. Any array can be read as this, and this as an [`Array`]; what is compressed, small and in the catalog, in
-/// [parts](crate::Chest::append), or of truth values is read into memory.
+/// [`Compression`](crate::Compression), and read by mapping that file: nothing is copied. Any array can be read as this, and
+/// this as an [`Array`]. Read into memory is what cannot be mapped: what is compressed (as an array that was given as such, or
+/// [appended](crate::Chest::append) to), small and in the catalog, of truth values, and whatever comes when this process has
+/// mapped 16,384 files.
 ///
 /// A mapped value that a chest keeps counts against the budget with all its elements, although the system can take their
 /// pages back, so that the memory that the system sees of this process stays within the budget, too. What `view` maps does
-/// not count. The file is verified once, as for [`view`](crate::Chest::view). Cloning costs nothing.
+/// not count. As for [`view`](crate::Chest::view), the file is verified when this process maps a version for the first time,
+/// unless it wrote it, and whoever shortens the file in place ends the process that reads beyond the new end. Cloning costs
+/// nothing: clones share the array.
 ///
 /// ```
 /// use icechest::{Chest, StoredArray, stage};
@@ -51,18 +55,17 @@ enum Place<A, D: Dimension> {
 impl<A: Element, D: Dimension> StoredArray<A, D> {
     /// Maps the file, if the array can be looked at there.
     pub(crate) fn map(input: &mut Decoder) -> Result<Option<Self>> {
-        if input.format() != "npy" || !input.parts().is_empty() {
+        if input.format() != "npy" || !input.parts().is_empty() || !A::IS_ANY {
             return Ok(None);
         }
         let cannot_map = |error| Error::io("cannot map the array's file", error);
         let Some(map) = input.map().map_err(cannot_map)? else { return Ok(None) };
         // The label comes after the array.
-        let layout = npy::read_header(&mut Cursor::new(&map[..]), input.stored_len()).map_err(cannot_map)?;
+        let file = &map[..map.len().min(input.stored_len() as usize)];
+        let layout = npy::read_header(&mut Cursor::new(file), file.len() as u64).map_err(cannot_map)?;
         let Some(offset) = layout.native_offset() else { return Ok(None) };
+        check_layout::<A, D>(&layout)?;
         let mut shape = D::zeros(layout.shape.len());
-        if layout.dtype != A::DTYPE || shape.ndim() != layout.shape.len() {
-            return Err(Error::damaged("the file holds another type of array than the catalog says"));
-        }
         shape.slice_mut().copy_from_slice(&layout.shape);
         let place = Place::File { map: Arc::new(map), offset, shape, is_fortran: layout.fortran_order };
         // Not if the elements lie askew, or are none.
@@ -114,13 +117,21 @@ impl<A: Element, D: Dimension + Send + Sync + 'static> Value for StoredArray<A, 
     }
 
     fn encode(&self, out: &mut Encoder) -> Result<Format> {
-        npy::encode_raw(self.view().into_dyn(), out)
+        let array = self.view().into_dyn();
+        if A::IS_ANY { npy::encode_raw(array, out) } else { npy::encode(array, out) }
     }
 
     fn decode(input: &mut Decoder) -> Result<Self> {
         match Self::map(input)? {
             Some(array) => Ok(array),
             None => Array::decode(input).map(Self::from),
+        }
+    }
+
+    fn is_shared(&self) -> bool {
+        match &self.0 {
+            Place::Memory(array) => Arc::strong_count(array) > 1,
+            Place::File { map, .. } => Arc::strong_count(map) > 1,
         }
     }
 

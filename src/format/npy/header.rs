@@ -79,7 +79,7 @@ pub(crate) fn read_header(input: &mut (impl Read + Seek), file_len: u64) -> io::
     let size = layout.itemsize().ok_or_else(unknown)?;
     let bytes = layout.elements().and_then(|count| size.checked_mul(count));
     // `np.load` steps over what follows the elements, and so does this.
-    if bytes.is_none_or(|bytes| bytes as u64 > file_len - offset) {
+    if bytes.zip(file_len.checked_sub(offset)).is_none_or(|(bytes, rest)| bytes as u64 > rest) {
         return Err(wrong("the file is too short for the array"));
     }
     Ok(layout)
