@@ -20,16 +20,13 @@ const LEAST: usize = 8 << 20;
 /// So often a process asks. The system keeps two records for each array that has large pages, of some 65,000 on Linux.
 const MOST: usize = 8 << 10;
 
-/// One large page of so many is measured.
-const MEASURED: usize = 8;
-
 /// So many small pages are, to compare with.
 const SAMPLE: usize = 64;
 
 /// A large page that takes no longer was at hand.
 const QUICK: Duration = Duration::from_micros(300);
 
-/// After a page that was not at hand, none is asked for so many times as long.
+/// After a page that was not at hand, none is asked for so many times as long: asking costs this part of the time at most.
 const PATIENCE: u32 = 50;
 
 /// Asks the system for large pages where this memory was never touched. What is in it stays as it is.
@@ -58,9 +55,6 @@ fn advise(memory: &mut [MaybeUninit<u8>]) -> Result<(), Duration> {
         if took > QUICK.max(as_small) {
             return Err(took);
         }
-        let unmeasured = ((MEASURED - 1) * LARGE).min(others.len() / LARGE * LARGE);
-        let (unmeasured, others) = others.split_at_mut(unmeasured);
-        tell(unmeasured, Wish::Large)?;
         rest = others;
     }
     Ok(())
