@@ -3,8 +3,7 @@
 use std::str::FromStr;
 use std::sync::LazyLock;
 
-use sysinfo::{MemoryRefreshKind, RefreshKind, System};
-
+use super::Reading;
 use crate::error::{Error, Result};
 
 /// The share of the memory that a chest takes when it is told nothing.
@@ -133,12 +132,7 @@ fn parse(text: &str) -> Result<u64> {
 /// What this process may use: the machine's memory, or the limit of its cgroup.
 pub(crate) fn usable_memory() -> u64 {
     /// The system is asked once, in a dozen calls; whoever watches memory asks again.
-    static USABLE: LazyLock<u64> = LazyLock::new(|| {
-        let only_ram = RefreshKind::nothing().with_memory(MemoryRefreshKind::nothing().with_ram());
-        let system = System::new_with_specifics(only_ram);
-        let machine = system.total_memory();
-        system.cgroup_limits().map_or(machine, |limits| limits.total_memory.min(machine))
-    });
+    static USABLE: LazyLock<u64> = LazyLock::new(Reading::usable);
     *USABLE
 }
 

@@ -1,6 +1,9 @@
 //! The budget for now: less than what the user gave while the system is short of memory.
 
-use sysinfo::{MemoryRefreshKind, RefreshKind, System};
+use sysinfo::{
+    CGroupLimits, MemoryRefreshKind, Process, ProcessRefreshKind, ProcessesToUpdate, RefreshKind, System,
+    get_current_pid,
+};
 
 /// What is to be had, as a share of the memory that this process may use. Below the first the budget is lowered, so far
 /// that the second is free; above the third it rises again. What lies between keeps it from going up and down.
@@ -14,19 +17,19 @@ const LEAST: f64 = 1.0 / 16.0;
 /// The memory of the system, in bytes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Reading {
-    /// What this process may use: the machine's memory, or the limit of its cgroup.
+    /// What this process may use: the machine's memory, or the limit of its cgroup, or of one around it.
     pub(crate) usable: u64,
     /// How much of that is to be had without swapping; the page cache is.
     pub(crate) available: u64,
 }
 
 impl Reading {
-    /// Asks the system, which takes some ten microseconds.
+    /// Asks the system, which takes some hundred microseconds.
     pub(crate) fn now() -> Self {
         let only_ram = RefreshKind::nothing().with_memory(MemoryRefreshKind::nothing().with_ram());
-        let system = System::new_with_specifics(only_ram);
+        let mut system = System::new_with_specifics(only_ram);
         let machine = Self { usable: system.total_memory(), available: system.available_memory() };
-        match system.cgroup_limits() {
+        match group(&mut system) {
             // What it calls free is without the page cache.
             Some(group) if group.total_memory < machine.usable => Self {
                 usable: group.total_memory,
@@ -36,9 +39,28 @@ impl Reading {
         }
     }
 
+    /// What this process may use, as in a reading.
+    pub(super) fn usable() -> u64 {
+        let mut system = System::new();
+        let group = group(&mut system).map(|group| group.total_memory);
+        group.unwrap_or_else(|| {
+            system.refresh_memory_specifics(MemoryRefreshKind::nothing().with_ram());
+            system.total_memory()
+        })
+    }
+
     fn share(&self, share: f64) -> u64 {
         (self.usable as f64 * share) as u64
     }
+}
+
+/// The limits of this process's cgroup: never more than the machine's memory. Within a container the path of the cgroup may be
+/// that on the machine, where nothing is; then those of the root, which is the container's.
+fn group(system: &mut System) -> Option<CGroupLimits> {
+    let me = get_current_pid().ok()?;
+    let nothing_more = ProcessRefreshKind::nothing().without_tasks();
+    system.refresh_processes_specifics(ProcessesToUpdate::Some(&[me]), false, nothing_more);
+    system.process(me).and_then(Process::cgroup_limits).or_else(|| system.cgroup_limits())
 }
 
 /// The limit that shortage sets, if there is any.

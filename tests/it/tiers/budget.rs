@@ -33,6 +33,53 @@ fn a_budget_is_bytes_or_text_or_a_share() {
     assert_eq!(chest.set_budget(1.5).unwrap_err().kind(), ErrorKind::Invalid);
 }
 
+/// A control group with a limit, below that of this process.
+#[cfg(target_os = "linux")]
+struct Group(std::path::PathBuf);
+
+#[cfg(target_os = "linux")]
+impl Group {
+    /// None where this process may not make one.
+    fn of(limit: u64) -> Option<Self> {
+        let own = std::fs::read_to_string("/proc/self/cgroup").ok()?;
+        let versions =
+            [(":memory:/", "/sys/fs/cgroup/memory", "memory.limit_in_bytes"), ("0::/", "/sys/fs/cgroup", "memory.max")];
+        versions.into_iter().find_map(|(mark, root, file)| {
+            let (_, own) = own.lines().find_map(|line| line.split_once(mark))?;
+            let group = Self(std::path::Path::new(root).join(own).join(format!("icechest-{}", std::process::id())));
+            std::fs::create_dir(&group.0).ok()?;
+            std::fs::write(group.0.join(file), limit.to_string()).ok().map(|()| group)
+        })
+    }
+}
+
+#[cfg(target_os = "linux")]
+impl Drop for Group {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir(&self.0);
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_share_is_one_of_what_the_control_group_allows() {
+    const WHAT: &str = "ICECHEST_TEST_GROUP";
+    const LIMIT: u64 = 256 << 20;
+    if std::env::var_os(WHAT).is_some() {
+        assert_eq!(Chest::temporary().unwrap().stats().unwrap().budget, LIMIT / 2);
+        return;
+    }
+    let Some(group) = Group::of(LIMIT) else { return println!("no control group can be made here") };
+    let status = std::process::Command::new("sh")
+        .args(["-c", r#"echo $$ > "$0/cgroup.procs" && exec "$@""#])
+        .arg(&group.0)
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", "tiers::budget::a_share_is_one_of_what_the_control_group_allows", "--nocapture"])
+        .env(WHAT, "1")
+        .status();
+    assert!(status.unwrap().success());
+}
+
 #[test]
 fn memory_stays_within_the_budget_and_nothing_is_forgotten() {
     let chest = Chest::builder().budget(100 << 10).temporary().unwrap();
