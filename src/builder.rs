@@ -7,7 +7,7 @@ use crate::chest::Chest;
 use crate::disk::{Disk, DiskSettings, Limit, Os, Storage};
 use crate::error::Result;
 use crate::format::{Compression, FrameFormat};
-use crate::memory::{Adaptive, Budget, Policy, Reading, Recorder, Residents};
+use crate::memory::{Adaptive, Allowance, Budget, Policy, Reading, Recorder, Residents};
 use crate::store::Store;
 
 /// A value that is stored in so many bytes or fewer goes into the catalog instead of a file.
@@ -275,7 +275,7 @@ impl Builder {
 
     /// Opens a chest on a storage that need not be the operating system's.
     pub(crate) fn open_on(self, dir: &Path, storage: Arc<dyn Storage>) -> Result<Chest> {
-        let budget = self.budget.bytes()?;
+        let budget = self.budget.allowance()?;
         let disk = Disk::open(dir, self.disk_settings()?, storage)?;
         let durability = self.durability;
         self.start(disk, budget, durability)
@@ -286,15 +286,16 @@ impl Builder {
     /// # Errors
     /// As for [`Chest::temporary`], and [`Invalid`](crate::ErrorKind::Invalid) for a budget that is no amount.
     pub fn temporary(self) -> Result<Chest> {
-        let budget = self.budget.bytes()?;
+        let budget = self.budget.allowance()?;
         let disk = Disk::temporary(self.temporary_in.as_deref(), self.disk_settings()?, self.storage())?;
         self.start(disk, budget, Durability::None)
     }
 
-    fn start(self, disk: Disk, budget: u64, durability: Durability) -> Result<Chest> {
-        let policy = match &self.trace {
-            Some(file) => Box::new(Recorder::new(self.policy, file)?),
-            None => self.policy,
+    fn start(self, disk: Disk, budget: Allowance, durability: Durability) -> Result<Chest> {
+        let (policy, budget): (Box<dyn Policy>, _) = match &self.trace {
+            // A trace begins with the whole budget.
+            Some(file) => (Box::new(Recorder::new(self.policy, file)?), Allowance::Bytes(budget.bytes())),
+            None => (self.policy, budget),
         };
         let chest = Chest::start(Store::new(disk, Residents::new(budget, policy), durability));
         if self.watch_memory {

@@ -595,14 +595,8 @@ pub(crate) fn not_found(key: &Key) -> Error {
 impl fmt::Debug for Chest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Ok(store) = self.store() else { return write!(f, "Chest({})", self.path().display()) };
-        let state = store.state();
-        write!(
-            f,
-            "Chest({}, {} resident, {} of {} bytes)",
-            self.path().display(),
-            state.residents.len(),
-            state.residents.used(),
-            state.residents.budget
-        )
+        let residents = &mut store.state().residents;
+        let (resident, used, budget) = (residents.len(), residents.used(), residents.budget());
+        write!(f, "Chest({}, {resident} resident, {used} of {budget} bytes)", self.path().display())
     }
 }

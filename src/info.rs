@@ -184,7 +184,8 @@ impl Stats {
         let (_, stored_bytes) = store.disk.catalog().totals()?;
         let mut state = store.state();
         let (pinned, pinned_bytes) = state.residents.pinned();
-        let (counts, residents) = (state.counts, &state.residents);
+        let counts = state.counts;
+        let residents = &mut state.residents;
         Ok(Self {
             values,
             stored_bytes,
@@ -192,7 +193,7 @@ impl Stats {
             resident_bytes: residents.used(),
             peak_bytes: residents.peak(),
             budget: residents.given_budget(),
-            budget_now: residents.budget,
+            budget_now: residents.budget(),
             dirty: residents.dirty_len() as u64,
             pinned: pinned as u64,
             pinned_bytes,

@@ -9,6 +9,9 @@ use crate::error::{Error, Result};
 /// The share of the memory that a chest takes when it is told nothing.
 const DEFAULT_SHARE: f64 = 0.5;
 
+/// What any process may use, in bytes.
+const SURE_MEMORY: u64 = 32 << 20;
+
 /// The bytes that a chest may hold in memory.
 ///
 /// Made from a number of bytes, from a fraction of what this process may use (the machine's memory or the limit of its
@@ -40,21 +43,51 @@ impl Budget {
     /// [`Invalid`](crate::ErrorKind::Invalid) for a fraction outside 0 to 1, a negative number, or a text that is no
     /// amount.
     pub fn bytes(&self) -> Result<u64> {
+        self.allowance().map(Allowance::bytes)
+    }
+
+    /// What is allowed, without asking the system how much memory there is.
+    pub(crate) fn allowance(&self) -> Result<Allowance> {
         match &self.0 {
-            Amount::Bytes(bytes) => Ok(*bytes),
-            Amount::Share(share) if (0.0..=1.0).contains(share) => Ok((usable_memory() as f64 * share) as u64),
+            Amount::Bytes(bytes) => Ok(Allowance::Bytes(*bytes)),
+            Amount::Share(share) if (0.0..=1.0).contains(share) => Ok(Allowance::Share(*share)),
             Amount::Share(share) => Err(Error::invalid(format!("a budget of {share} is not between 0 and 1"))),
             Amount::Text(text) => parse(text),
         }
     }
-}
 
-impl Budget {
     /// As [`bytes`](Self::bytes), for an amount that has nothing to do with memory.
     pub(crate) fn bytes_on_disk(&self) -> Result<u64> {
         match self.0 {
             Amount::Share(_) => Err(Error::invalid("a limit on disk is a number of bytes or a text such as \"10GiB\"")),
             _ => self.bytes(),
+        }
+    }
+}
+
+/// What a budget allows.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Allowance {
+    Bytes(u64),
+    /// A fraction of what the process may use.
+    Share(f64),
+}
+
+impl Allowance {
+    /// The number of bytes. The first in a process that is a share takes some hundred microseconds.
+    pub(crate) fn bytes(self) -> u64 {
+        self.of(usable_memory)
+    }
+
+    /// As [`bytes`](Self::bytes), for a process that may use no more than any may.
+    pub(super) fn sure_bytes(self) -> u64 {
+        self.of(|| SURE_MEMORY)
+    }
+
+    fn of(self, usable: impl FnOnce() -> u64) -> u64 {
+        match self {
+            Self::Bytes(bytes) => bytes,
+            Self::Share(share) => (usable() as f64 * share) as u64,
         }
     }
 }
@@ -108,7 +141,7 @@ macro_rules! budget_from {
 }
 budget_from!(i32 i64 u32 u64 usize);
 
-fn parse(text: &str) -> Result<u64> {
+fn parse(text: &str) -> Result<Allowance> {
     let wrong = || Error::invalid(format!("{text:?} is no amount of memory; use for example 2GiB, 500MB or 25%"));
     let trimmed = text.trim();
     let digits = trimmed.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(trimmed.len());
@@ -123,16 +156,16 @@ fn parse(text: &str) -> Result<u64> {
         "mib" => 1048576.0,
         "gib" => 1073741824.0,
         "tib" => 1099511627776.0,
-        "%" if number <= 100.0 => usable_memory() as f64 / 100.0,
+        "%" if number <= 100.0 => return Ok(Allowance::Share(number / 100.0)),
         _ => return Err(wrong()),
     };
-    Ok((number * unit) as u64)
+    Ok(Allowance::Bytes((number * unit) as u64))
 }
 
 /// What this process may use: the machine's memory, or the limit of its cgroup.
 pub(crate) fn usable_memory() -> u64 {
     /// The system is asked once, in a dozen calls; whoever watches memory asks again.
-    static USABLE: LazyLock<u64> = LazyLock::new(Reading::usable);
+    static USABLE: LazyLock<u64> = LazyLock::new(|| Reading::now().usable);
     *USABLE
 }
 

@@ -17,6 +17,7 @@ use std::mem;
 use std::sync::{Arc, Weak};
 
 pub use self::adaptive::Adaptive;
+pub(crate) use self::budget::Allowance;
 pub use self::budget::Budget;
 #[cfg(any(feature = "arrow", feature = "polars"))]
 pub(crate) use self::budget::usable_memory;
@@ -84,10 +85,10 @@ impl Queues {
 
 /// The residents and the bytes that they take.
 pub(crate) struct Residents {
-    /// The budget for now; changed by `change_budget` alone.
-    pub(crate) budget: u64,
-    /// The budget that the user gave.
-    given: u64,
+    /// The budget for now, or less; changed by `change_budget` alone.
+    budget: u64,
+    /// The budget that the user gave. How much a share is, is asked when that matters.
+    given: Allowance,
     watch: Watch,
     hints: Map<Key, Hint>,
     policy: Box<dyn Policy>,
@@ -114,10 +115,10 @@ pub(crate) struct Victim {
 }
 
 impl Residents {
-    pub(crate) fn new(budget: u64, policy: Box<dyn Policy>) -> Self {
+    pub(crate) fn new(given: Allowance, policy: Box<dyn Policy>) -> Self {
         let mut residents = Self {
-            budget,
-            given: budget,
+            budget: 0,
+            given,
             watch: Watch::default(),
             hints: Map::default(),
             policy,
@@ -132,7 +133,7 @@ impl Residents {
             history: History::default(),
             is_tight: false,
         };
-        residents.set_budget(budget);
+        residents.change_budget(given.sure_bytes());
         residents
     }
 
@@ -142,12 +143,32 @@ impl Residents {
     }
 
     /// The budget that the user gave.
-    pub(crate) fn given_budget(&self) -> u64 {
-        self.given
+    pub(crate) fn given_budget(&mut self) -> u64 {
+        let bytes = self.given.bytes();
+        if let Allowance::Share(_) = self.given {
+            self.set_budget(bytes);
+        }
+        bytes
+    }
+
+    /// The budget for now.
+    pub(crate) fn budget(&mut self) -> u64 {
+        self.given_budget();
+        self.budget
+    }
+
+    /// Whether a value of so many bytes can be resident, if others leave.
+    pub(crate) fn allows(&mut self, bytes: u64) -> bool {
+        bytes <= self.budget || bytes <= self.budget()
+    }
+
+    /// Whether so many bytes are within the budget for now, besides what is used.
+    pub(crate) fn has_room(&mut self, bytes: u64) -> bool {
+        self.allows(self.used.saturating_add(bytes))
     }
 
     pub(crate) fn set_budget(&mut self, bytes: u64) {
-        self.given = bytes;
+        self.given = Allowance::Bytes(bytes);
         self.change_budget(self.watch.budget(bytes));
     }
 
@@ -158,7 +179,8 @@ impl Residents {
 
     /// Lowers or raises the budget for now, as the system has memory.
     pub(crate) fn follow(&mut self, reading: Reading) {
-        let bytes = self.watch.follow(reading, self.used, self.given);
+        let given = self.given_budget();
+        let bytes = self.watch.follow(reading, self.used, given);
         if bytes != self.budget {
             self.change_budget(bytes);
         }

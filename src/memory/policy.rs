@@ -127,7 +127,8 @@ pub trait Policy: fmt::Debug + Send + Sync + 'static {
         false
     }
 
-    /// Hears the bytes that may be resident, at the beginning and when they change.
+    /// Hears the bytes that may be resident, at the beginning and when they change. A share of the machine's memory begins
+    /// as that share of 32 MiB: how much it is, is asked when more is needed.
     fn set_budget(&self, _bytes: u64) {}
 }
 

@@ -7,7 +7,7 @@ mod history;
 mod simulated;
 
 fn residents(policy: impl Policy) -> Residents {
-    Residents::new(1000, Box::new(policy))
+    Residents::new(Allowance::Bytes(1000), Box::new(policy))
 }
 
 fn insert(residents: &mut Residents, name: &str, size: u64, version: Option<i64>) {
@@ -38,6 +38,21 @@ fn used(policy: impl Policy) -> Residents {
 }
 
 #[test]
+fn how_much_a_share_of_the_memory_is_counts_when_it_matters() {
+    let mut residents = Residents::new(Allowance::Share(0.5), Box::new(Lru));
+    assert!(residents.has_room(16 << 20));
+    assert_eq!(residents.budget, 16 << 20);
+    residents.take(16 << 20);
+    // No machine that runs this has less than 40 MiB.
+    assert!(residents.has_room(4 << 20));
+    assert_eq!(residents.budget, Allowance::Share(0.5).bytes());
+    assert_eq!(residents.given_budget(), residents.budget);
+
+    let mut fixed = Residents::new(Allowance::Bytes(16 << 20), Box::new(Lru));
+    assert!(fixed.has_room(16 << 20) && !fixed.has_room((16 << 20) + 1));
+}
+
+#[test]
 fn policies_differ() {
     assert_eq!(order(used(Lru)), "cdba");
     assert_eq!(order(used(Mru)), "abdc");
@@ -56,7 +71,7 @@ fn hit(front: &Front, name: &str) {
 #[test]
 fn hits_are_uses_in_the_order_in_which_they_were_noted() {
     for (policy, expected) in [(Box::new(Lru) as Box<dyn Policy>, "cdba"), (Box::new(Lfu), "cdab")] {
-        let mut residents = Residents::new(1000, policy);
+        let mut residents = Residents::new(Allowance::Bytes(1000), policy);
         for name in ["a", "b", "c", "d"] {
             insert(&mut residents, name, 10, Some(1));
         }

@@ -39,16 +39,6 @@ impl Reading {
         }
     }
 
-    /// What this process may use, as in a reading.
-    pub(super) fn usable() -> u64 {
-        let mut system = System::new();
-        let group = group(&mut system).map(|group| group.total_memory);
-        group.unwrap_or_else(|| {
-            system.refresh_memory_specifics(MemoryRefreshKind::nothing().with_ram());
-            system.total_memory()
-        })
-    }
-
     fn share(&self, share: f64) -> u64 {
         (self.usable as f64 * share) as u64
     }

@@ -578,7 +578,7 @@ impl Store {
 
     /// The budget for now.
     pub(crate) fn budget(&self) -> u64 {
-        self.state().residents.budget
+        self.state().residents.budget()
     }
 
     /// Follows what a user says of a key.
@@ -603,8 +603,8 @@ impl Store {
 }
 
 impl State {
-    fn fits(&self, key: &Key, size: u64) -> bool {
-        size <= self.residents.budget && self.residents.hint(key) != Some(Hint::PreferDisk)
+    fn fits(&mut self, key: &Key, size: u64) -> bool {
+        self.residents.allows(size) && self.residents.hint(key) != Some(Hint::PreferDisk)
     }
 }
 

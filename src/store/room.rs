@@ -70,11 +70,10 @@ impl Store {
     /// Promises `bytes` if they are free: nothing is spilled for them.
     pub(super) fn free_room(&self, bytes: u64) -> Option<Room<'_>> {
         let mut state = self.state();
-        let is_free = |state: &State| state.residents.used().saturating_add(bytes) <= state.residents.budget;
-        if !is_free(&state) {
+        if !state.residents.has_room(bytes) {
             state.residents.forget_released();
         }
-        let room = is_free(&state).then(|| self.promise(&mut state, bytes));
+        let room = state.residents.has_room(bytes).then(|| self.promise(&mut state, bytes));
         state.residents.note_peak();
         room
     }
@@ -83,10 +82,10 @@ impl Store {
     pub(super) fn spill<'a>(&'a self, mut state: Locked<'a>) -> Result<()> {
         let me = thread::current().id();
         loop {
-            if state.residents.used() > state.residents.budget {
+            if !state.residents.has_room(0) {
                 state.residents.forget_released();
             }
-            if state.residents.used() <= state.residents.budget {
+            if state.residents.has_room(0) {
                 return Ok(());
             }
             let next = state.victim();
@@ -110,7 +109,7 @@ impl Store {
 
     /// Publishes the dirty values that come next, down to the low-water mark, and ends their residence.
     fn spill_dirty<'a>(&'a self, mut state: Locked<'a>) -> Result<()> {
-        let target = (state.residents.budget as f64 * LOW_WATER) as u64;
+        let target = (state.residents.budget() as f64 * LOW_WATER) as u64;
         let mut excess = state.residents.used().saturating_sub(target);
         let mut batch = Batch::new(self);
         let mut locks = Vec::new();

@@ -42,7 +42,7 @@ fn any_trace(seed: u64) -> Trace {
 
 /// The values that the tier itself has to load.
 fn loads_of_the_tier(policy: impl Policy, trace: &Trace) -> Vec<usize> {
-    let mut residents = Residents::new(trace.budget, Box::new(policy));
+    let mut residents = Residents::new(Allowance::Bytes(trace.budget), Box::new(policy));
     let mut loads = Vec::new();
     for &(act, value) in &trace.acts {
         let (key, size) = (Key::from(value), trace.sizes[value]);
