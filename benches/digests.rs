@@ -96,8 +96,11 @@ fn long_text(rows: usize) -> impl Iterator<Item = String> {
 fn batches(rows: usize, print: &dyn Fn(&str, f64)) -> Result {
     use std::sync::Arc;
 
-    use arrow_array::{ArrayRef, LargeStringArray, RecordBatch, StringViewArray};
-    let columns: [(&str, ArrayRef); 3] = [
+    use arrow_array::{Array, ArrayRef, BooleanArray, LargeStringArray, RecordBatch, StringViewArray};
+    let flags: BooleanArray = (0..rows * 8).map(|i| Some(i % 3 == 0)).collect();
+    let columns: [(&str, ArrayRef); 5] = [
+        ("batch of truth values", Arc::new(BooleanArray::new(flags.values().clone(), None))),
+        ("batch of truth values, from the third on", Arc::new(flags.slice(3, flags.len() - 3))),
         ("batch of text of about 10 bytes, views", Arc::new(StringViewArray::from_iter_values(short_text(rows)))),
         ("batch of text of about 10 bytes, offsets", Arc::new(LargeStringArray::from_iter_values(short_text(rows)))),
         ("batch of text of about 40 bytes, views", Arc::new(StringViewArray::from_iter_values(long_text(rows / 4)))),

@@ -1,8 +1,7 @@
 //! Digests of arrays.
 
 use ndarray::{
-    Array, ArrayBase, ArrayD, ArrayView1, ArrayView2, ArrayViewD, ArrayViewMut2, ArrayViewMutD, Axis, Data, Dimension,
-    IxDyn,
+    Array, ArrayBase, ArrayD, ArrayView2, ArrayViewD, ArrayViewMut2, ArrayViewMutD, Axis, Data, Dimension, IxDyn,
 };
 
 use super::{Content, little_endian};
@@ -82,26 +81,25 @@ fn gather<A: Element>(mut block: ArrayViewMutD<'_, A>, elements: ArrayViewD<'_, 
     }
 }
 
-/// Memory goes along the rows of `block`, but down those of `elements`: rows that are a power of two apart share their
-/// places in the processor's cache, so each tile is brought in order in a place of its own.
+/// Memory goes along the rows of `block`, but down those of `elements`, which may be far apart: each tile is copied as it
+/// lies, by few instructions, so that the processor waits for several columns at once, and brought in order from there.
 fn gather_plane<A: Element>(mut block: ArrayViewMut2<'_, A>, elements: ArrayView2<'_, A>) {
     let Some(&any) = elements.first() else { return };
-    let mut tile = [any; TILE * TILE];
+    let mut tile = [[any; TILE]; TILE];
     let rows = block.axis_chunks_iter_mut(Axis(0), TILE).zip(elements.axis_chunks_iter(Axis(0), TILE));
     for (mut block, elements) in rows {
         let tiles = block.axis_chunks_iter_mut(Axis(1), TILE).zip(elements.axis_chunks_iter(Axis(1), TILE));
         for (mut block, elements) in tiles {
-            let width = block.ncols();
-            for (index, column) in elements.columns().into_iter().enumerate() {
-                let places = tile[index..].iter_mut().step_by(TILE);
-                // Twice as fast as the elements of any array, one by one.
+            for (column, place) in elements.columns().into_iter().zip(&mut tile) {
+                let place = &mut place[..column.len()];
                 match column.as_slice() {
-                    Some(column) => places.zip(column).for_each(|(place, &element)| *place = element),
-                    None => places.zip(column).for_each(|(place, &element)| *place = element),
+                    Some(column) => place.copy_from_slice(column),
+                    None => place.iter_mut().zip(column).for_each(|(place, &element)| *place = element),
                 }
             }
-            for (mut row, tile) in block.rows_mut().into_iter().zip(tile.chunks(TILE)) {
-                row.assign(&ArrayView1::from(&tile[..width]));
+            for (index, mut row) in block.rows_mut().into_iter().enumerate().take(TILE) {
+                let places = row.as_slice_mut().unwrap_or_default();
+                places.iter_mut().zip(&tile).for_each(|(place, column)| *place = column[index]);
             }
         }
     }

@@ -172,7 +172,7 @@ fn letter(unit: TimeUnit) -> char {
 fn add(column: &mut Column, array: &dyn Array, outer: Option<&Mask>) {
     let is_null = |dtype: &DataType| !matches!(dtype, DataType::Null | DataType::Union(..));
     let nulls = array.logical_nulls().filter(|_| is_null(array.data_type()));
-    let mask = Mask::within(nulls.map(|nulls| bits(nulls.inner())), outer);
+    let mask = Mask::within(nulls.as_ref().map(|nulls| bits(nulls.inner())), outer);
     let mask = mask.as_ref();
     column.begin(array.len(), mask);
     match array.data_type() {
@@ -264,7 +264,7 @@ fn add_numbers(column: &mut Column, array: &dyn Array, dtype: &DataType, mask: O
     }
 }
 
-fn bits(bits: &BooleanBuffer) -> Mask {
+fn bits(bits: &BooleanBuffer) -> Mask<'_> {
     Mask::new(bits.values(), bits.offset(), bits.len())
 }
 

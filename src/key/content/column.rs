@@ -66,7 +66,7 @@ impl Column {
 
     pub(super) fn truths(&mut self, truths: Mask, mask: Option<&Mask>) {
         let truths = Mask::within(Some(truths), mask);
-        truths.iter().for_each(|truths| self.bits.push(truths.len(), |index| truths.words()[index]));
+        truths.iter().for_each(|truths| self.bits.push(truths));
     }
 
     /// Elements of `width` bytes, each a number.
@@ -249,6 +249,8 @@ fn put(bytes: &mut [u8], slice: &[u8]) {
     }
 }
 
+static ONES: [u8; 1 << 16] = [0xff; 1 << 16];
+
 /// Bits, 64 at a time.
 #[derive(Default)]
 struct Bits {
@@ -258,21 +260,37 @@ struct Bits {
 }
 
 impl Bits {
-    /// Pushes so many bits, from words whose other bits are zero.
-    fn push(&mut self, len: usize, word_of: impl Fn(usize) -> u64 + Sync) {
-        let (before, used, total) = (self.word, self.used, self.used + len);
-        let word_of = |index: usize| {
-            let carried = match index.checked_sub(1) {
-                Some(last) => word_of(last).checked_shr(64 - used as u32).unwrap_or_default(),
-                None => before,
-            };
-            if index < len.div_ceil(64) { carried | word_of(index) << used } else { carried }
-        };
-        self.stream.push_made(total as u64 / 64, 8, AT_A_TIME, |words, made: &mut Vec<u8>| {
-            little_endian_words(words, word_of, made)
-        });
-        self.used = total % 64;
-        self.word = if self.used > 0 { word_of(total / 64) } else { 0 };
+    fn push(&mut self, mask: &Mask) {
+        // The last word is filled up first.
+        let front = if self.used > 0 { mask.len().min(64 - self.used) } else { 0 };
+        self.word |= mask.bits(0..front).wrapping_shl(self.used as u32);
+        self.used += front;
+        if self.used == 64 {
+            self.stream.push(&self.word.to_le_bytes());
+            (self.word, self.used) = (0, 0);
+        }
+        let words = (mask.len() - front) / 64;
+        match mask.bytes(front, words * 8) {
+            Some(bytes) => self.stream.push(bytes),
+            None => self.stream.push_made(words as u64, 8, AT_A_TIME, |words, made: &mut Vec<u8>| {
+                made.resize((words.end - words.start) as usize * 8, 0);
+                mask.copy(front + words.start as usize * 64, made.as_chunks_mut().0);
+                Cow::Borrowed(made)
+            }),
+        }
+        let back = front + words * 64..mask.len();
+        if !back.is_empty() {
+            (self.word, self.used) = (mask.bits(back.clone()), back.len());
+        }
+    }
+
+    /// Pushes so many bits that are one.
+    fn push_ones(&mut self, mut len: usize) {
+        while len > 0 {
+            let some = len.min(ONES.len() * 8);
+            self.push(&Mask::new(&ONES, 0, some));
+            len -= some;
+        }
     }
 
     fn finish(mut self, outline: &mut Outline) {
@@ -296,14 +314,14 @@ impl Validity {
         if self.bits.is_none() && mask.nulls(0..mask.len()).next().is_none() {
             self.valid += mask.len() as u64;
         } else {
-            self.bits().push(mask.len(), |index| mask.words()[index]);
+            self.bits().push(mask);
         }
     }
 
     fn push_valid(&mut self, len: u64) {
         match &mut self.bits {
             None => self.valid += len,
-            Some(bits) => bits.push(len as usize, |index| u64::MAX >> (64 - (len - index as u64 * 64).min(64))),
+            Some(bits) => bits.push_ones(len as usize),
         }
     }
 

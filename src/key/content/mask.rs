@@ -1,39 +1,27 @@
 //! Which elements of an array are valid.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
-/// A bit for each element, 64 to a word; bits behind the last one are zero.
+/// A bit for each element, the lowest of a byte first.
 #[derive(Clone)]
-pub(super) struct Mask {
-    words: Vec<u64>,
+pub(super) struct Mask<'a> {
+    bytes: Cow<'a, [u8]>,
+    /// Bits of the first byte that are before the first element.
+    shift: usize,
     len: usize,
 }
 
-impl Mask {
+impl<'a> Mask<'a> {
     /// `len` bits, which begin `offset` bits into these bytes.
-    pub(super) fn new(bytes: &[u8], offset: usize, len: usize) -> Self {
-        let (bytes, shift) = (&bytes[offset / 8..(offset + len).div_ceil(8)], offset % 8);
-        // What is behind the last whole word, and behind the bits.
-        let (whole, rest) = bytes.as_chunks::<8>();
-        let mut last = [0; 8];
-        last[..rest.len()].copy_from_slice(rest);
-        let mut words: Vec<u64> = whole.iter().chain([&last]).map(|word| u64::from_le_bytes(*word)).collect();
-        if shift > 0 {
-            let count = words.len() - 1;
-            (0..count).for_each(|index| words[index] = words[index] >> shift | words[index + 1] << (64 - shift));
-            words[count] >>= shift;
-        }
-        words.truncate(len.div_ceil(64));
-        if let (Some(last), rest @ 1..) = (words.last_mut(), len % 64) {
-            *last &= (1 << rest) - 1;
-        }
-        Self { words, len }
+    pub(super) fn new(bytes: &'a [u8], offset: usize, len: usize) -> Self {
+        Self { bytes: Cow::Borrowed(&bytes[offset / 8..(offset + len).div_ceil(8)]), shift: offset % 8, len }
     }
 
-    /// What is valid in both.
-    pub(super) fn and(mut self, other: &Self) -> Self {
-        self.words.iter_mut().zip(&other.words).for_each(|(word, other)| *word &= other);
-        self
+    /// What is valid in both, which have one length.
+    fn and(&self, other: &Self) -> Self {
+        let words = (0..self.len.div_ceil(64)).map(|index| self.word(index) & other.word(index));
+        Self { bytes: words.flat_map(u64::to_le_bytes).collect(), shift: 0, len: self.len }
     }
 
     /// What is valid where all that encloses it is.
@@ -44,8 +32,51 @@ impl Mask {
         }
     }
 
-    pub(super) fn words(&self) -> &[u64] {
-        &self.words
+    /// The bits of 64 elements; those behind the last element are zero.
+    pub(super) fn word(&self, index: usize) -> u64 {
+        self.bits(index * 64..self.len.min(index * 64 + 64))
+    }
+
+    /// The bits of 64 elements at most, the first one lowest.
+    pub(super) fn bits(&self, range: Range<usize>) -> u64 {
+        let (bytes, shift) = self.from(range.start);
+        // They may lie in nine bytes.
+        let mut next = [0; 16];
+        match bytes.first_chunk::<16>() {
+            Some(whole) => next = *whole,
+            None => next[..bytes.len()].copy_from_slice(bytes),
+        }
+        let word = (u128::from_le_bytes(next) >> shift) as u64;
+        if range.len() < 64 { word & ((1 << range.len()) - 1) } else { word }
+    }
+
+    /// The bits of `bytes * 8` elements from one on, if they lie in bytes of their own.
+    pub(super) fn bytes(&self, first: usize, bytes: usize) -> Option<&[u8]> {
+        let (all, shift) = self.from(first);
+        (shift == 0).then(|| &all[..bytes])
+    }
+
+    /// Writes the bits of as many elements as `words` have room for, from one on.
+    pub(super) fn copy(&self, first: usize, words: &mut [[u8; 8]]) {
+        let (bytes, shift) = self.from(first);
+        let next = bytes.get(8..).unwrap_or_default().iter().step_by(8);
+        let many = words.iter_mut().zip(bytes.as_chunks().0).zip(next);
+        let copied = many.len();
+        for ((word, low), &high) in many {
+            // Twice, for the shift may be zero.
+            let high = u64::from(high) << (63 - shift) << 1;
+            *word = (u64::from_le_bytes(*low) >> shift | high).to_le_bytes();
+        }
+        for (index, word) in words.iter_mut().enumerate().skip(copied) {
+            let first = first + index * 64;
+            *word = self.bits(first..first + 64).to_le_bytes();
+        }
+    }
+
+    /// The bytes from the one in which an element has its bit, and where in that it is.
+    fn from(&self, first: usize) -> (&[u8], usize) {
+        let bit = self.shift + first;
+        (&self.bytes[bit / 8..], bit % 8)
     }
 
     pub(super) fn len(&self) -> usize {
@@ -57,7 +88,7 @@ impl Mask {
         let words = range.start / 64..range.end.div_ceil(64);
         words.flat_map(move |index| {
             let first = index * 64;
-            let mut nulls = !self.words[index] & u64::MAX << range.start.saturating_sub(first);
+            let mut nulls = !self.word(index) & u64::MAX << range.start.saturating_sub(first);
             if range.end - first < 64 {
                 nulls &= (1 << (range.end - first)) - 1;
             }
@@ -70,7 +101,8 @@ impl Mask {
     }
 
     pub(super) fn get(&self, index: usize) -> bool {
-        self.words[index / 64] >> (index % 64) & 1 == 1
+        let (bytes, shift) = self.from(index);
+        bytes[0] >> shift & 1 == 1
     }
 }
 
@@ -86,8 +118,9 @@ mod tests {
             for len in [0, 1, 7, 63, 64, 65, 128, 200, 240] {
                 let mask = Mask::new(&bytes, offset, len);
                 assert!((0..len).all(|index| mask.get(index) == bit(offset + index)), "{offset} {len}");
-                assert_eq!((mask.len(), mask.words().len()), (len, len.div_ceil(64)));
-                assert!(len % 64 == 0 || mask.words().last().is_some_and(|word| word >> (len % 64) == 0));
+                assert_eq!(mask.len(), len);
+                let ones = (0..len.div_ceil(64)).map(|index| mask.word(index).count_ones()).sum::<u32>();
+                assert_eq!(ones as usize, (0..len).filter(|&index| bit(offset + index)).count());
                 for range in [0..len, len / 3..len, 0..len / 2, len / 2..len / 2, len / 5..len / 5 * 4] {
                     let nulls: Vec<usize> = range.clone().filter(|index| !mask.get(*index)).collect();
                     assert_eq!(mask.nulls(range).collect::<Vec<_>>(), nulls);

@@ -285,7 +285,7 @@ fn cast<T: Array>(array: &dyn Array) -> Option<&T> {
     array.as_any().downcast_ref()
 }
 
-fn bits(bitmap: &Bitmap) -> Mask {
+fn bits(bitmap: &Bitmap) -> Mask<'_> {
     let (bytes, offset, len) = bitmap.as_slice();
     Mask::new(bytes, offset, len)
 }
