@@ -269,9 +269,7 @@ macro_rules! integer_keys {
                 if write::is_plain(number) {
                     return Self(number.to_smolstr());
                 }
-                let mut out = String::new();
-                write::integer(&mut out, &number);
-                Self(out.into())
+                Self(write::tagged("$int", &number.to_string()).into())
             }
         }
     )*};
@@ -284,8 +282,7 @@ macro_rules! tuple_keys {
             #[allow(non_snake_case)]
             fn from(($($part,)*): ($($part,)*)) -> Self {
                 let parts: &[Key] = &[$($part.into()),*];
-                let texts: Vec<&str> = parts.iter().map(Key::canonical).collect();
-                Self(format!("[{}]", texts.join(",")).into())
+                Self(write::list(parts.iter().map(Key::canonical)).into())
             }
         }
     };

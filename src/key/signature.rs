@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::round::Round;
-use super::{Digest, Key, read};
+use super::{Digest, Key, read, write};
 use crate::error::{Error, Result};
 
 /// What a call of a [stage](crate::Stage) is known by: the function's identity and its arguments, bound to names.
@@ -33,7 +33,7 @@ pub struct Signature {
     pub(crate) source: String,
     /// The name of the result's type.
     pub(crate) result: String,
-    pub(crate) arguments: BTreeMap<String, Argument>,
+    pub(crate) arguments: Arc<BTreeMap<String, Argument>>,
 }
 
 /// One argument: its value as a key, and the name of its type where that counts.
@@ -109,7 +109,7 @@ impl Signature {
         for text in ["icechest call 1", &self.name, &self.module, &self.version, &self.source, &self.result] {
             put(text);
         }
-        for (name, argument) in &self.arguments {
+        for (name, argument) in &*self.arguments {
             put(name);
             put(argument.value.canonical());
             put(argument.type_name.unwrap_or_default());
@@ -120,15 +120,14 @@ impl Signature {
     /// All of it as a readable key.
     fn raw(&self) -> Key {
         let mut entries = Vec::with_capacity(self.arguments.len());
-        for (name, argument) in &self.arguments {
+        for (name, argument) in &*self.arguments {
             let value = match argument.type_name {
                 Some(name) => Key::from((argument.value.clone(), name)),
                 None => argument.value.clone(),
             };
             entries.push(Key::from((name.as_str(), value)));
         }
-        let entries: Vec<&str> = entries.iter().map(Key::canonical).collect();
-        let arguments = Key(format!("[{}]", entries.join(",")).into());
+        let arguments = Key(write::list(entries.iter().map(Key::canonical)).into());
         let text = |text: &str| Key::from(text);
         Key::from((
             text(&self.name),

@@ -1,6 +1,6 @@
 //! Any serde value to the canonical text of a key.
 
-use std::fmt::{self, Display};
+use std::fmt;
 use std::path::Path;
 
 use serde::ser::{self, Serialize};
@@ -56,7 +56,9 @@ pub(super) fn text(out: &mut impl fmt::Write, text: &str) {
 
 pub(super) fn tagged(tag: &str, content: &str) -> String {
     let mut out = String::with_capacity(tag.len() + content.len() + 8);
-    push(&mut out, format_args!("{{\"{tag}\":"));
+    out.push_str("{\"");
+    out.push_str(tag);
+    out.push_str("\":");
     text(&mut out, content);
     out.push('}');
     out
@@ -70,18 +72,31 @@ pub(super) fn hex(bytes: &[u8]) -> String {
     out
 }
 
-/// Whether an integer is written as its digits alone.
+/// A list of what is already canonical.
+pub(super) fn list<'a>(parts: impl Iterator<Item = &'a str> + Clone) -> String {
+    let mut out = String::with_capacity(parts.clone().map(|part| part.len() + 1).sum::<usize>() + 1);
+    out.push('[');
+    for (i, part) in parts.enumerate() {
+        if i > 0 {
+            out.push(',');
+        }
+        out.push_str(part);
+    }
+    out.push(']');
+    out
+}
+
+/// Whether an integer is written as its digits alone. Those beyond 64 bits are tagged, for JSON readers that would round them.
 pub(super) fn is_plain<T: TryInto<i64> + TryInto<u64> + Copy>(number: T) -> bool {
     TryInto::<i64>::try_into(number).is_ok() || TryInto::<u64>::try_into(number).is_ok()
 }
 
-/// Integers beyond 64 bits are tagged, for JSON readers that would round them.
-pub(super) fn integer(out: &mut String, number: &dyn Display) {
-    let digits = number.to_string();
+/// As above, for an integer of any size.
+pub(super) fn integer(out: &mut String, digits: &str) {
     if digits.parse::<i64>().is_ok() || digits.parse::<u64>().is_ok() {
-        out.push_str(&digits);
+        out.push_str(digits);
     } else {
-        out.push_str(&tagged("$int", &digits));
+        out.push_str(&tagged("$int", digits));
     }
 }
 
@@ -185,7 +200,10 @@ impl<'a> Writer<'a> {
 macro_rules! integers {
     ($($method:ident: $int:ty),*) => {$(
         fn $method(self, number: $int) -> WriteResult {
-            integer(self.out, &number);
+            match is_plain(number) {
+                true => push(self.out, format_args!("{number}")),
+                false => self.out.push_str(&tagged("$int", &number.to_string())),
+            }
             Ok(())
         }
     )*};

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
@@ -30,7 +30,7 @@ use crate::value::{Files, IntoValue, Scratch, Value};
 #[must_use = "a call does nothing until it is run"]
 pub struct Call {
     pub(super) stage: Stage,
-    arguments: BTreeMap<String, Argument>,
+    arguments: Arc<BTreeMap<String, Argument>>,
     problem: Option<Error>,
     /// The files and folders in the arguments.
     inputs: Vec<Input>,
@@ -41,7 +41,7 @@ pub struct Call {
 impl Call {
     pub(super) fn new(stage: Stage) -> Self {
         let problem = stage.settings.problem.clone().map(Error::invalid);
-        Self { stage, arguments: BTreeMap::new(), problem, inputs: Vec::new(), writes_through: false }
+        Self { stage, arguments: Arc::default(), problem, inputs: Vec::new(), writes_through: false }
     }
 
     /// Adds an argument: any serde type, a [`Digest`](crate::Digest), a [`FileContent`](crate::FileContent) or a
@@ -136,7 +136,7 @@ impl Call {
                 if self.arguments.contains_key(&name) {
                     self.problem = Some(Error::invalid(format!("the argument {name} is given twice")));
                 }
-                self.arguments.insert(name, argument);
+                Arc::make_mut(&mut self.arguments).insert(name, argument);
             }
             Err(error) => self.problem = Some(error),
         }
@@ -148,7 +148,7 @@ impl Call {
         let settings = &self.stage.settings;
         for (name, value) in arguments {
             if !settings.ignored.contains(&name) {
-                self.arguments.insert(name, settings.reading.argument(value, "")?);
+                Arc::make_mut(&mut self.arguments).insert(name, settings.reading.argument(value, "")?);
             }
         }
         Ok(self)
@@ -182,7 +182,8 @@ impl Call {
         let mut arguments = self.arguments.clone();
         for (name, (value, type_name)) in &settings.defaults {
             if !arguments.contains_key(name) && !settings.ignored.contains(name) {
-                arguments.insert(name.clone(), settings.reading.argument(value.clone(), type_name)?);
+                Arc::make_mut(&mut arguments)
+                    .insert(name.clone(), settings.reading.argument(value.clone(), type_name)?);
             }
         }
         Ok(Signature {
@@ -376,7 +377,7 @@ impl Call {
     /// As for [`run`](Self::run).
     pub fn lookup<V: Value>(&self) -> Result<Option<Arc<V>>> {
         let key = self.key::<V>()?;
-        Ok(run::find::<V>(self, &key)?.map(|run| run.value))
+        Ok(run::find::<V>(self, &key, Instant::now())?.map(|run| run.value))
     }
 
     /// Whether a result is stored. Nothing is read.

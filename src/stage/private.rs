@@ -46,8 +46,11 @@ impl Probe<'_, &String> {
 /// Where a function is: its module, and its type or trait if it has one; and what its parameters stand for. `inside` is the
 /// name of an item in the function.
 pub fn place(inside: &str, generics: &[&str]) -> String {
-    let function = inside.rsplit_once("::").map_or(inside, |(function, _)| function);
-    let place = function.rsplit_once("::").map_or("", |(place, _)| place);
+    /// Looks for one character: for two it would take ten times as long.
+    fn around(path: &str) -> Option<&str> {
+        path.rsplit_once(':').and_then(|(path, _)| path.strip_suffix(':'))
+    }
+    let place = around(inside).and_then(around).unwrap_or_default();
     if generics.is_empty() { place.to_owned() } else { format!("{place}<{}>", generics.join(", ")) }
 }
 

@@ -141,8 +141,8 @@ pub(super) fn find_or_compute<V: Value, E: From<Error>>(
     };
     let store = call.stage.chest.store()?;
     loop {
-        if let Some(run) = find(call, &key)? {
-            return Ok(run.since(began));
+        if let Some(run) = find(call, &key, began)? {
+            return Ok(run);
         }
         match store.stages.flights.enter(&key)? {
             // Whoever computes may wait for the key that this thread works on.
@@ -160,9 +160,9 @@ pub(super) fn find_or_compute<V: Value, E: From<Error>>(
                     Some(request) => usable(request.wait())?,
                     None => None,
                 };
-                if let Some(run) = find_again(call, &key)? {
+                if let Some(run) = find_again(call, &key, began)? {
                     lead.finish(run.shared());
-                    return Ok(run.since(began));
+                    return Ok(run);
                 }
                 let run = computed(call, &key, compute, |compute| lead.id().within(compute))?;
                 lead.finish(run.shared());
@@ -184,8 +184,8 @@ pub(super) async fn find_or_compute_later<V: Value, E: From<Error>>(
     };
     let store = call.stage.chest.store()?;
     loop {
-        if let Some(run) = find(call, &key)? {
-            return Ok(run.since(began));
+        if let Some(run) = find(call, &key, began)? {
+            return Ok(run);
         }
         match store.stages.flights.enter(&key)? {
             Role::Join(join) => {
@@ -198,9 +198,9 @@ pub(super) async fn find_or_compute_later<V: Value, E: From<Error>>(
                     Some(request) => usable(lease(request).await)?,
                     None => None,
                 };
-                if let Some(run) = find_again(call, &key)? {
+                if let Some(run) = find_again(call, &key, began)? {
                     lead.finish(run.shared());
-                    return Ok(run.since(began));
+                    return Ok(run);
                 }
                 call.stage.tell(&CallEvent::Miss { key: &key });
                 let computing = Instant::now();
@@ -237,22 +237,21 @@ async fn lease(mut request: Request) -> Result<Lease> {
     }
 }
 
-/// The stored result, if it may be used. What is damaged is put aside.
-pub(super) fn find<V: Value>(call: &Call, key: &Key) -> Result<Option<Run<V>>> {
-    look(call, key, || call.stage.tell(&CallEvent::Stale { key }))
+/// The stored result, if it may be used, for a call that began then. What is damaged is put aside.
+pub(super) fn find<V: Value>(call: &Call, key: &Key, began: Instant) -> Result<Option<Run<V>>> {
+    look(call, key, began, || call.stage.tell(&CallEvent::Stale { key }))
 }
 
 /// As [`find`], for who has looked before and waited then: another may have computed it meanwhile.
-fn find_again<V: Value>(call: &Call, key: &Key) -> Result<Option<Run<V>>> {
-    look(call, key, || {})
+fn find_again<V: Value>(call: &Call, key: &Key, began: Instant) -> Result<Option<Run<V>>> {
+    look(call, key, began, || {})
 }
 
-fn look<V: Value>(call: &Call, key: &Key, tell_stale: impl FnOnce()) -> Result<Option<Run<V>>> {
+fn look<V: Value>(call: &Call, key: &Key, began: Instant, tell_stale: impl FnOnce()) -> Result<Option<Run<V>>> {
     let (stage, settings) = (&call.stage, &*call.stage.settings);
     if settings.force {
         return Ok(None);
     }
-    let began = Instant::now();
     let store = stage.chest.store()?;
     if !settings.keep_memory && store.contains(key)? {
         store.prefer_disk(key);
@@ -267,7 +266,7 @@ fn look<V: Value>(call: &Call, key: &Key, tell_stale: impl FnOnce()) -> Result<O
         Recalled::Memory(value) => (Status::Memory, value, None),
         Recalled::Disk(value, about) => (Status::Disk, value, about),
     };
-    let run = Run::new(key, value, status);
+    let run = Run::new(key, value, status).since(began);
     if !is_valid(call, key, &run)? {
         tell_stale();
         return Ok(None);
@@ -275,7 +274,7 @@ fn look<V: Value>(call: &Call, key: &Key, tell_stale: impl FnOnce()) -> Result<O
     call.count(status);
     let took = about.and_then(|about| Record::parse(&about)).map(|record| record.took());
     let took = took.inspect(|&took| store.stages.note(key, took)).or_else(|| store.stages.took(key));
-    stage.counters.add_saved(took.unwrap_or_default().saturating_sub(began.elapsed()));
+    stage.counters.add_saved(took.unwrap_or_default().saturating_sub(run.took));
     stage.tell(&CallEvent::Hit { key, status });
     Ok(Some(run))
 }
