@@ -98,7 +98,7 @@ impl Info {
     }
 
     fn of_row(row: Row, state: &State) -> Self {
-        let resident = state.residents.get(&row.key).filter(|resident| resident.version == Some(row.version));
+        let resident = state.residents.get(&row.key).filter(|resident| resident.version() == Some(row.version));
         let written = u64::try_from(row.created_ns).unwrap_or(0);
         let parts = 1 + row.parts().map_or(0, |parts| parts.len());
         let mut about: serde_json::Value =

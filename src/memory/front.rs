@@ -6,10 +6,13 @@
 
 use std::array;
 use std::hash::BuildHasher;
+use std::num::{NonZeroI64, NonZeroU64};
 use std::sync::{Arc, PoisonError};
 
+use hashbrown::HashTable;
+
 use super::Edition;
-use crate::key::{Key, Map};
+use crate::key::Key;
 use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::sync::{Mutex, MutexGuard};
 use crate::value::AnyValue;
@@ -26,18 +29,75 @@ const MOST_NOTED: usize = if cfg!(feature = "model") { 2 } else { 128 };
 #[derive(Clone)]
 pub(crate) struct Resident {
     pub(crate) value: Arc<dyn AnyValue>,
-    /// The version in the directory; none for a dirty value.
-    pub(crate) version: Option<i64>,
-    /// The catalog's generation when the version was last found to be the newest.
-    pub(crate) checked: Option<u64>,
+    version: Option<NonZeroI64>,
+    checked: Option<NonZeroU64>,
     /// Tells this value from the one that was here before under the same key.
     pub(crate) edition: Edition,
 }
 
 impl Resident {
+    pub(super) fn new(value: Arc<dyn AnyValue>, version: Option<i64>, edition: Edition) -> Self {
+        Self { value, version: version.and_then(NonZeroI64::new), checked: None, edition }
+    }
+
+    /// The version in the directory; none for a dirty value.
+    pub(crate) fn version(&self) -> Option<i64> {
+        self.version.map(NonZeroI64::get)
+    }
+
+    /// The catalog's generation when the version was last found to be the newest.
+    pub(crate) fn checked(&self) -> Option<u64> {
+        self.checked.map(NonZeroU64::get)
+    }
+
+    pub(super) fn set_version(&mut self, version: i64) {
+        self.version = NonZeroI64::new(version);
+    }
+
+    pub(super) fn set_checked(&mut self, generation: Option<u64>) {
+        // There is no generation 0 where there are any.
+        self.checked = generation.and_then(NonZeroU64::new);
+    }
+
     /// Whether somebody besides the tier holds the value.
     pub(super) fn is_held(&self) -> bool {
         Arc::strong_count(&self.value) > 1 || self.value.is_shared()
+    }
+}
+
+/// A resident and its key, in a cache line of their own: who looks for a key waits for memory once.
+#[repr(align(64))]
+struct Entry {
+    key: Key,
+    resident: Resident,
+}
+
+const _: () = assert!(size_of::<Entry>() == 64);
+
+/// Some of the residents, side by side as they came in: they are often used in that order too. The table has where they are.
+#[derive(Default)]
+struct Shard {
+    table: HashTable<u32>,
+    entries: Vec<Entry>,
+}
+
+impl Shard {
+    /// Where the resident of a key is.
+    fn place(&self, hash: u64, key: &Key) -> Option<usize> {
+        self.table.find(hash, |&place| self.entries[place as usize].key == *key).map(|&place| place as usize)
+    }
+
+    /// Takes out what is in a place; the last entry goes there.
+    fn remove(&mut self, hash: u64, place: usize, hasher: &impl BuildHasher) -> Option<Entry> {
+        self.table.find_entry(hash, |&other| other as usize == place).ok()?.remove();
+        let last = self.entries.len() - 1;
+        if place != last {
+            let moved = hasher.hash_one(&self.entries[last].key);
+            if let Some(other) = self.table.find_mut(moved, |&other| other as usize == last) {
+                *other = place as u32;
+            }
+        }
+        Some(self.entries.swap_remove(place))
     }
 }
 
@@ -47,7 +107,7 @@ struct Stripe(Mutex<Vec<Edition>>);
 
 pub(crate) struct Front {
     hasher: foldhash::fast::RandomState,
-    shards: [Mutex<Map<Key, Resident>>; SHARDS],
+    shards: [Mutex<Shard>; SHARDS],
     stripes: [Stripe; STRIPES],
     /// The stripes with hits that are not counted yet, a bit each.
     noted: AtomicU64,
@@ -57,7 +117,7 @@ impl Default for Front {
     fn default() -> Self {
         Self {
             hasher: foldhash::fast::RandomState::default(),
-            shards: array::from_fn(|_| Mutex::new(Map::default())),
+            shards: array::from_fn(|_| Mutex::default()),
             stripes: array::from_fn(|_| Stripe(Mutex::new(Vec::new()))),
             noted: AtomicU64::new(0),
         }
@@ -65,31 +125,48 @@ impl Default for Front {
 }
 
 impl Front {
-    fn shard(&self, key: &Key) -> MutexGuard<'_, Map<Key, Resident>> {
-        let shard = self.hasher.hash_one(key) as usize % SHARDS;
-        self.shards[shard].lock().unwrap_or_else(PoisonError::into_inner)
+    /// The hash of a key, and the shard that the key is in.
+    fn shard(&self, key: &Key) -> (u64, MutexGuard<'_, Shard>) {
+        let hash = self.hasher.hash_one(key);
+        // By other bits than those by which it is found there: the first and the last.
+        let shard = (hash >> 32) as usize % SHARDS;
+        (hash, self.shards[shard].lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// What `take` takes from a resident. It runs under a lock and must not use the front.
     pub(crate) fn find<T>(&self, key: &Key, take: impl FnOnce(&Resident) -> T) -> Option<T> {
-        self.shard(key).get(key).map(take)
+        let (hash, shard) = self.shard(key);
+        shard.place(hash, key).map(|place| take(&shard.entries[place].resident))
     }
 
     /// Changes what is known of an edition, if it is the present one.
     pub(super) fn change(&self, key: &Key, edition: Edition, change: impl FnOnce(&mut Resident)) {
-        if let Some(resident) = self.shard(key).get_mut(key).filter(|resident| resident.edition == edition) {
+        let (hash, mut shard) = self.shard(key);
+        let Some(place) = shard.place(hash, key) else { return };
+        let resident = &mut shard.entries[place].resident;
+        if resident.edition == edition {
             change(resident);
         }
     }
 
+    /// Adds a resident. Its key has none.
     pub(super) fn insert(&self, key: Key, resident: Resident) {
-        self.shard(&key).insert(key, resident);
+        let (hash, mut shard) = self.shard(&key);
+        let Shard { table, entries } = &mut *shard;
+        // There are fewer than 4 billion residents, see `Records::is_full`.
+        let place = entries.len() as u32;
+        entries.push(Entry { key, resident });
+        table.insert_unique(hash, place, |&other| self.hasher.hash_one(&entries[other as usize].key));
     }
 
     /// Takes a resident out, if it is to leave.
     pub(super) fn remove_if(&self, key: &Key, leaves: impl FnOnce(&Resident) -> bool) -> Option<Resident> {
-        let mut shard = self.shard(key);
-        if shard.get(key).is_some_and(leaves) { shard.remove(key) } else { None }
+        let (hash, mut shard) = self.shard(key);
+        let place = shard.place(hash, key)?;
+        if !leaves(&shard.entries[place].resident) {
+            return None;
+        }
+        shard.remove(hash, place, &self.hasher).map(|entry| entry.resident)
     }
 
     /// Notes a hit. Tells whether there are so many that they should be counted.

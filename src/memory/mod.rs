@@ -47,7 +47,7 @@ struct Record {
 impl Record {
     /// Takes the place in the queue that the policy gives it now.
     fn take_place(&mut self, edition: Edition, policy: &dyn Policy, queues: &mut Queues) {
-        self.move_to((self.place.0, policy::rank(policy, &self.usage)), edition, queues);
+        self.move_to((self.place.0, policy::rank(policy, &self.usage), self.place.2), edition, queues);
     }
 
     fn move_to(&mut self, place: Place, edition: Edition, queues: &mut Queues) {
@@ -67,8 +67,8 @@ struct Held {
     version: i64,
 }
 
-/// Where a resident stands in the queue.
-type Place = (Standing, Rank);
+/// Where a resident stands in the queue: of those of one rank the older one comes first, by the number of its first use.
+type Place = (Standing, Rank, u64);
 
 /// The order in which residents leave: clean ones before dirty ones.
 #[derive(Default)]
@@ -159,7 +159,7 @@ impl Residents {
 
     /// Whether a value of so many bytes can be resident, if others leave.
     pub(crate) fn allows(&mut self, bytes: u64) -> bool {
-        bytes <= self.budget || bytes <= self.budget()
+        !self.records.is_full() && (bytes <= self.budget || bytes <= self.budget())
     }
 
     /// Whether so many bytes are within the budget for now, besides what is used.
@@ -202,7 +202,7 @@ impl Residents {
         };
         let Some(edition) = self.edition(key) else { return };
         if let Some(record) = self.records.get_mut(edition) {
-            record.move_to((hint.into(), record.place.1), edition, &mut self.queues);
+            record.move_to((hint.into(), record.place.1, record.place.2), edition, &mut self.queues);
         }
     }
 
@@ -306,7 +306,7 @@ impl Residents {
 
     /// This edition was the newest in this generation of the catalog.
     pub(crate) fn mark_checked(&mut self, key: &Key, edition: Edition, generation: Option<u64>) {
-        self.front.change(key, edition, |resident| resident.checked = generation);
+        self.front.change(key, edition, |resident| resident.set_checked(generation));
     }
 
     /// Makes a value resident, in place of an older one under the same key. Gives its edition.
@@ -338,11 +338,11 @@ impl Residents {
         let mut usage = self.history.begin(key.hash64(), size, took, self.records.len());
         usage.uses += uses;
         self.observe(took.map_or(Event::Inserted, |seconds| Event::Loaded { seconds }), &usage);
-        let place = (self.hint(&key).into(), policy::rank(&*self.policy, &usage));
-        let (is_dirty, edition) = (version.is_none(), self.records.next());
+        let place = (self.hint(&key).into(), policy::rank(&*self.policy, &usage), usage.last_use);
+        let is_dirty = version.is_none();
+        let edition = self.records.insert(Record { key: key.clone(), is_dirty, usage, place });
         self.queues.of(is_dirty).insert(place, edition);
-        self.records.insert(Record { key: key.clone(), is_dirty, usage, place });
-        self.front.insert(key, Resident { value, version, checked: None, edition });
+        self.front.insert(key, Resident::new(value, version, edition));
         self.take(size);
         self.note_peak();
         edition
@@ -381,7 +381,7 @@ impl Residents {
     /// Ends the residence of a value that is clean and that nobody holds. Tells whether it was.
     pub(crate) fn spill(&mut self, key: &Key) -> bool {
         // Nobody can take hold of it meanwhile.
-        let is_free = |resident: &Resident| resident.version.is_some() && !resident.is_held();
+        let is_free = |resident: &Resident| resident.version().is_some() && !resident.is_held();
         self.leave(key, Event::Spilled, is_free).is_some()
     }
 
@@ -392,8 +392,8 @@ impl Residents {
         self.queues.clean.insert(record.place, edition);
         record.is_dirty = false;
         self.front.change(key, edition, |resident| {
-            resident.version = Some(version);
-            resident.checked = generation;
+            resident.set_version(version);
+            resident.set_checked(generation);
         });
     }
 

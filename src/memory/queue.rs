@@ -17,7 +17,7 @@ impl Queue {
         self.0.remove(&(place, edition));
     }
 
-    /// From the lowest, equal ones by age.
+    /// From the lowest.
     pub(super) fn iter(&self) -> impl Iterator<Item = Edition> {
         self.0.iter().map(|&(_, edition)| edition)
     }

@@ -4,20 +4,29 @@
 
 use super::Record;
 
-/// Tells a resident from all others that there were: by a number that grows, and by where its record lies.
+/// So many records are enough: each takes some hundred bytes.
+const MOST: u64 = 1 << 31;
+
+/// Tells a resident from all others that there were: by where its record lies, and by how many lay there before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Edition {
-    number: u64,
-    slot: usize,
+    slot: u32,
+    before: u32,
+}
+
+/// The place of a record. The number of those that lay there may begin anew after 4 billion of them: nobody remembers an
+/// edition for so long.
+#[derive(Default)]
+struct Slot {
+    before: u32,
+    record: Option<Record>,
 }
 
 #[derive(Default)]
 pub(super) struct Records {
-    slots: Vec<Option<(u64, Record)>>,
+    slots: Vec<Slot>,
     /// Slots without a record.
-    free: Vec<usize>,
-    /// How many editions there were.
-    editions: u64,
+    free: Vec<u32>,
 }
 
 impl Records {
@@ -25,47 +34,47 @@ impl Records {
         self.slots.len() - self.free.len()
     }
 
-    /// The next edition, for [`insert`](Self::insert).
-    pub(super) fn next(&self) -> Edition {
-        Edition { number: self.editions + 1, slot: self.free.last().copied().unwrap_or(self.slots.len()) }
+    /// Whether no more records are taken in, or few.
+    pub(super) fn is_full(&self) -> bool {
+        self.len() as u64 >= MOST
     }
 
-    /// Keeps a record as the next edition.
-    pub(super) fn insert(&mut self, record: Record) {
-        self.editions += 1;
-        let record = Some((self.editions, record));
-        match self.free.pop().and_then(|slot| self.slots.get_mut(slot)) {
-            Some(place) => *place = record,
-            None => self.slots.push(record),
-        }
+    /// Keeps a record. Gives its edition.
+    pub(super) fn insert(&mut self, record: Record) -> Edition {
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(Slot::default());
+            // There are far fewer than 4 billion, see `is_full`.
+            (self.slots.len() - 1) as u32
+        });
+        let place = &mut self.slots[slot as usize];
+        place.record = Some(record);
+        Edition { slot, before: place.before }
     }
 
     pub(super) fn get(&self, edition: Edition) -> Option<&Record> {
-        let (number, record) = self.slots.get(edition.slot)?.as_ref()?;
-        (*number == edition.number).then_some(record)
+        let slot = self.slots.get(edition.slot as usize)?;
+        slot.record.as_ref().filter(|_| slot.before == edition.before)
     }
 
     pub(super) fn get_mut(&mut self, edition: Edition) -> Option<&mut Record> {
-        let (number, record) = self.slots.get_mut(edition.slot)?.as_mut()?;
-        (*number == edition.number).then_some(record)
+        let slot = self.slots.get_mut(edition.slot as usize)?;
+        slot.record.as_mut().filter(|_| slot.before == edition.before)
     }
 
     pub(super) fn remove(&mut self, edition: Edition) -> Option<Record> {
         self.get(edition)?;
-        let (_, record) = self.slots.get_mut(edition.slot)?.take()?;
+        let slot = self.slots.get_mut(edition.slot as usize)?;
+        slot.before = slot.before.wrapping_add(1);
         self.free.push(edition.slot);
-        Some(record)
+        slot.record.take()
     }
 
     pub(super) fn values(&self) -> impl Iterator<Item = &Record> {
-        self.slots.iter().flatten().map(|(_, record)| record)
+        self.slots.iter().filter_map(|slot| slot.record.as_ref())
     }
 
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (Edition, &mut Record)> {
-        let slots = self.slots.iter_mut().enumerate();
-        slots.filter_map(|(slot, place)| {
-            let (number, record) = place.as_mut()?;
-            Some((Edition { number: *number, slot }, record))
-        })
+        let slots = (0..).zip(&mut self.slots);
+        slots.filter_map(|(slot, Slot { before, record })| Some((Edition { slot, before: *before }, record.as_mut()?)))
     }
 }

@@ -63,6 +63,30 @@ fn policies_differ() {
     assert_eq!(random, ['a', 'b', 'c', 'd']);
 }
 
+#[test]
+fn all_are_found_while_others_come_and_go() {
+    let mut residents = residents(Lru);
+    let mut model = std::collections::HashMap::new();
+    let mut bits = 1u64;
+    for version in 1..20_000 {
+        bits = bits.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
+        let name = ((bits >> 40) % 1000).to_string();
+        if bits >> 63 == 0 {
+            insert(&mut residents, &name, 1, Some(version));
+            model.insert(name, version);
+        } else {
+            assert_eq!(residents.remove(&Key::from(name.as_str())).is_some(), model.remove(&name).is_some());
+        }
+        if version % 1000 == 0 {
+            for name in (0..1000).map(|i| i.to_string()) {
+                let found = residents.get(&Key::from(name.as_str())).and_then(|resident| resident.version());
+                assert_eq!(found, model.get(&name).copied());
+            }
+            assert_eq!(residents.len(), model.len());
+        }
+    }
+}
+
 /// A reader finds a value.
 fn hit(front: &Front, name: &str) {
     front.note(front.find(&Key::from(name), |resident| resident.edition).unwrap());
@@ -101,7 +125,7 @@ fn an_edition_finds_nothing_of_the_one_that_took_its_place() {
     let first = residents.insert(a.clone(), Arc::new(1u8), 1, None);
     residents.remove(&a);
     let second = residents.insert(b.clone(), Arc::new(2u8), 2, None);
-    assert!(first < second && residents.dirty_edition(first).is_none());
+    assert!(first != second && residents.dirty_edition(first).is_none());
     assert_eq!(residents.dirty_edition(second), Some((b, 2)));
     residents.mark_clean(&a, first, 7, None);
     assert_eq!((residents.len(), residents.dirty_len()), (1, 1));
@@ -169,7 +193,7 @@ fn a_published_value_becomes_clean_unless_it_was_replaced() {
     residents.mark_clean(&key, edition, 7, None);
     assert_eq!(residents.dirty_len(), 1);
     residents.mark_clean(&key, newer, 8, None);
-    assert_eq!((residents.dirty_len(), residents.get(&key).unwrap().version), (0, Some(8)));
+    assert_eq!((residents.dirty_len(), residents.get(&key).unwrap().version()), (0, Some(8)));
     assert_eq!((residents.used(), residents.peak()), (2, 2));
 }
 

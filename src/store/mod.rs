@@ -313,13 +313,13 @@ impl Store {
     pub(crate) fn hit<V: Value>(&self, key: &Key) -> Result<Option<Arc<V>>> {
         let generation = if self.disk.is_temporary() { None } else { self.disk.catalog().generation() };
         let is_newest = |resident: &Resident| {
-            resident.version.is_none()
+            resident.version().is_none()
                 || self.disk.is_temporary()
-                || generation.is_some() && resident.checked == generation
+                || generation.is_some() && resident.checked() == generation
         };
         let found = self.front.find(key, |resident| {
             let value = is_newest(resident).then(|| resident.value.clone())?.into_any().downcast::<V>().ok()?;
-            Some((value, resident.version, resident.edition))
+            Some((value, resident.version(), resident.edition))
         });
         let Some((value, version, edition)) = found.flatten() else { return self.hit_checked(key) };
         if self.front.note(edition) {
@@ -355,9 +355,12 @@ impl Store {
     fn look(&self, key: &Key) -> Option<Found> {
         let state = self.state();
         match state.residents.get(key) {
-            Some(Resident { value, version, checked, edition }) => {
-                Some(Found { value, version, checked, edition: Some(edition) })
-            }
+            Some(resident) => Some(Found {
+                version: resident.version(),
+                checked: resident.checked(),
+                edition: Some(resident.edition),
+                value: resident.value,
+            }),
             None => state.residents.held(key).map(|(value, version)| Found {
                 value,
                 version: Some(version),

@@ -97,7 +97,7 @@ impl Store {
         let (_writing, dirty) = {
             let mut state = self.state();
             let found = |lock: &KeyLock<'_>| {
-                let resident = state.residents.get(lock.key()).filter(|resident| resident.version.is_none())?;
+                let resident = state.residents.get(lock.key()).filter(|resident| resident.version().is_none())?;
                 Some((lock.key().clone(), resident.edition, resident.value))
             };
             let dirty: Vec<_> = locks.iter().filter_map(found).collect();

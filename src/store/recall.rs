@@ -96,7 +96,7 @@ impl Store {
         self.disk.set_aside(key, version)?;
         let mut state = self.state();
         // One that is not published yet has come since.
-        if state.residents.get(key).is_some_and(|resident| resident.version.is_some()) {
+        if state.residents.get(key).is_some_and(|resident| resident.version().is_some()) {
             state.residents.remove(key);
         }
         state.residents.release(key);

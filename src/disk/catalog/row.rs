@@ -117,8 +117,8 @@ impl Row {
             };
             Ok((parsed.seal() == row.get::<_, i64>(12)?).then_some(parsed))
         };
-        // A pebibyte: whatever is larger is a lie that would only upset sums.
-        let is_sane = |row: &Self| row.bytes.max(row.stored_bytes).max(row.payload) <= 1 << 50;
+        // A pebibyte: whatever is larger is a lie that would only upset sums. Versions begin with 1.
+        let is_sane = |row: &Self| row.version > 0 && row.bytes.max(row.stored_bytes).max(row.payload) <= 1 << 50;
         match is_sealed() {
             Ok(Some(row)) if is_sane(&row) => Ok(row),
             Ok(_) | Err(rusqlite::Error::IntegralValueOutOfRange(..) | rusqlite::Error::InvalidColumnType(..)) => {
