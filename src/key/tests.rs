@@ -79,6 +79,22 @@ fn conversions_agree_with_serde() {
     assert_eq!(Key::from("é\u{1}\"\\\n"), Key::of("é\u{1}\"\\\n").unwrap());
     assert_eq!(Key::from((1, "a", false)), Key::of(&(1u64, "a", false)).unwrap());
     assert_eq!(Key::from('x'), Key::of(&'x').unwrap());
+    let (long, longer) = (i128::from(i64::MIN), i128::from(u64::MAX));
+    for number in [0, -1, long, long - 1, longer, longer + 1, i128::MIN, i128::MAX] {
+        assert_eq!(Key::from(number), Key::of(&number).unwrap());
+        let is_tagged = number < long || number > longer;
+        let expected = if is_tagged { format!("{{\"$int\":\"{number}\"}}") } else { number.to_string() };
+        assert_eq!(Key::from(number).canonical(), expected);
+    }
+    assert_eq!(Key::from(u128::MAX), Key::of(&u128::MAX).unwrap());
+    assert_eq!(Key::from(u8::MAX), Key::of(&u64::from(u8::MAX)).unwrap());
+}
+
+#[test]
+fn a_digest_has_all_its_digits() {
+    let digest = Digest([0, 1, 0xab, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x0f]);
+    assert_eq!(digest.to_string(), "0001ab0000000000000000000000000f");
+    assert_eq!(Key::from(digest).canonical(), "{\"$digest\":\"0001ab0000000000000000000000000f\"}");
 }
 
 #[test]

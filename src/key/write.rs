@@ -91,7 +91,7 @@ pub(super) fn is_plain<T: TryInto<i64> + TryInto<u64> + Copy>(number: T) -> bool
     TryInto::<i64>::try_into(number).is_ok() || TryInto::<u64>::try_into(number).is_ok()
 }
 
-/// As above, for an integer of any size.
+/// Writes an integer of any size, given by its digits.
 pub(super) fn integer(out: &mut String, digits: &str) {
     if digits.parse::<i64>().is_ok() || digits.parse::<u64>().is_ok() {
         out.push_str(digits);

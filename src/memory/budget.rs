@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 /// The share of the memory that a chest takes when it is told nothing.
 const DEFAULT_SHARE: f64 = 0.5;
 
-/// What any process may use, in bytes.
+/// What any process may use that this is made for, in bytes: half of what a chest may take besides its budget.
 const SURE_MEMORY: u64 = 32 << 20;
 
 /// The bytes that a chest may hold in memory.
@@ -58,9 +58,11 @@ impl Budget {
 
     /// As [`bytes`](Self::bytes), for an amount that has nothing to do with memory.
     pub(crate) fn bytes_on_disk(&self) -> Result<u64> {
-        match self.0 {
-            Amount::Share(_) => Err(Error::invalid("a limit on disk is a number of bytes or a text such as \"10GiB\"")),
-            _ => self.bytes(),
+        match self.allowance()? {
+            Allowance::Bytes(bytes) => Ok(bytes),
+            Allowance::Share(_) => {
+                Err(Error::invalid("a limit on disk is a number of bytes or a text such as \"10GiB\""))
+            }
         }
     }
 }
@@ -123,7 +125,7 @@ impl FromStr for Budget {
 
     fn from_str(text: &str) -> Result<Self> {
         let budget = Self::from(text);
-        budget.bytes().map(|_| budget)
+        budget.allowance().map(|_| budget)
     }
 }
 
@@ -186,6 +188,20 @@ mod tests {
         assert!(Budget::from(-1).bytes().is_err());
         assert!(Budget::from(1.5).bytes().is_err());
         assert!(Budget::from(f64::NAN).bytes().is_err());
+    }
+
+    #[test]
+    fn what_is_no_share_opens_no_chest() {
+        for budget in [Budget::from(1.5), Budget::from(f64::NAN), Budget::from("200%"), Budget::from("lots")] {
+            let opened = crate::Chest::builder().budget(budget.clone()).temporary();
+            assert_eq!(opened.unwrap_err().kind(), crate::ErrorKind::Invalid, "{budget:?}");
+        }
+    }
+
+    #[test]
+    fn memory_is_no_measure_of_a_disk() {
+        assert_eq!(Budget::from("1KiB").bytes_on_disk().unwrap(), 1024);
+        assert!(Budget::from("25%").bytes_on_disk().is_err() && Budget::from(0.25).bytes_on_disk().is_err());
     }
 
     #[test]

@@ -72,9 +72,11 @@ struct Entry {
     resident: Resident,
 }
 
-const _: () = assert!(size_of::<Entry>() == 64);
+#[cfg(test)]
+pub(super) const ENTRY: usize = size_of::<Entry>();
 
-/// Some of the residents, side by side as they came in: they are often used in that order too. The table has where they are.
+/// Some of the residents, side by side, mostly in the order in which they came in: they are often used in that order too. The
+/// table has where they are.
 #[derive(Default)]
 struct Shard {
     table: HashTable<u32>,

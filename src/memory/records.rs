@@ -34,7 +34,7 @@ impl Records {
         self.slots.len() - self.free.len()
     }
 
-    /// Whether no more records are taken in, or few.
+    /// Whether there are so many that no more should come in; a few may, that were on their way.
     pub(super) fn is_full(&self) -> bool {
         self.len() as u64 >= MOST
     }

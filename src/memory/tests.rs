@@ -39,7 +39,19 @@ fn used(policy: impl Policy) -> Residents {
 
 #[test]
 fn how_much_a_share_of_the_memory_is_counts_when_it_matters() {
-    let mut residents = Residents::new(Allowance::Share(0.5), Box::new(Lru));
+    #[derive(Debug)]
+    struct Heard(Arc<Mutex<Vec<u64>>>);
+    impl Policy for Heard {
+        fn rank(&self, _usage: &Usage) -> Rank {
+            Rank(0.0, 0.0)
+        }
+
+        fn set_budget(&self, bytes: u64) {
+            self.0.lock().unwrap().push(bytes);
+        }
+    }
+    let heard = Arc::new(Mutex::new(Vec::new()));
+    let mut residents = Residents::new(Allowance::Share(0.5), Box::new(Heard(heard.clone())));
     assert!(residents.has_room(16 << 20));
     assert_eq!(residents.budget, 16 << 20);
     residents.take(16 << 20);
@@ -47,6 +59,7 @@ fn how_much_a_share_of_the_memory_is_counts_when_it_matters() {
     assert!(residents.has_room(4 << 20));
     assert_eq!(residents.budget, Allowance::Share(0.5).bytes());
     assert_eq!(residents.given_budget(), residents.budget);
+    assert_eq!(*heard.lock().unwrap(), [16 << 20, residents.budget]);
 
     let mut fixed = Residents::new(Allowance::Bytes(16 << 20), Box::new(Lru));
     assert!(fixed.has_room(16 << 20) && !fixed.has_room((16 << 20) + 1));
@@ -85,6 +98,34 @@ fn all_are_found_while_others_come_and_go() {
             assert_eq!(residents.len(), model.len());
         }
     }
+}
+
+#[test]
+fn of_one_rank_the_older_leaves_first_also_where_its_place_was_another_s() {
+    #[derive(Debug)]
+    struct Same;
+    impl Policy for Same {
+        fn rank(&self, _usage: &Usage) -> Rank {
+            Rank(0.0, 0.0)
+        }
+    }
+    let mut residents = residents(Same);
+    insert(&mut residents, "x", 10, Some(1));
+    insert(&mut residents, "b", 10, Some(1));
+    residents.remove(&Key::from("x"));
+    insert(&mut residents, "c", 10, None);
+    insert(&mut residents, "d", 10, Some(1));
+    let (c, edition) = (Key::from("c"), residents.edition(&Key::from("c")).unwrap());
+    residents.mark_clean(&c, edition, 2, None);
+    for hint in [Some(Hint::Pin), None] {
+        residents.set_hint(&c, hint);
+    }
+    assert_eq!(order(residents), "bcd");
+}
+
+#[test]
+fn a_resident_and_its_key_are_one_line_of_the_cache() {
+    assert_eq!(front::ENTRY, 64);
 }
 
 /// A reader finds a value.

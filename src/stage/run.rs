@@ -140,10 +140,10 @@ pub(super) fn find_or_compute<V: Value, E: From<Error>>(
         return Ok(Run::called(compute()?).since(began));
     };
     let store = call.stage.chest.store()?;
+    if let Some(run) = find(call, &key, began)? {
+        return Ok(run);
+    }
     loop {
-        if let Some(run) = find(call, &key, began)? {
-            return Ok(run);
-        }
         match store.stages.flights.enter(&key)? {
             // Whoever computes may wait for the key that this thread works on.
             Role::Join(_) if store.works_on_a_key() => {
@@ -153,6 +153,9 @@ pub(super) fn find_or_compute<V: Value, E: From<Error>>(
                 if let Some(run) = join.wait().and_then(|result| joined(call, &key, result)) {
                     return Ok(run.since(began));
                 }
+                if let Some(run) = find(call, &key, Instant::now())? {
+                    return Ok(run.since(began));
+                }
             }
             Role::Lead(lead) => {
                 let _lease = match request(store, &key, &lead) {
@@ -160,9 +163,9 @@ pub(super) fn find_or_compute<V: Value, E: From<Error>>(
                     Some(request) => usable(request.wait())?,
                     None => None,
                 };
-                if let Some(run) = find_again(call, &key, began)? {
+                if let Some(run) = find_again(call, &key)? {
                     lead.finish(run.shared());
-                    return Ok(run);
+                    return Ok(run.since(began));
                 }
                 let run = computed(call, &key, compute, |compute| lead.id().within(compute))?;
                 lead.finish(run.shared());
@@ -183,13 +186,16 @@ pub(super) async fn find_or_compute_later<V: Value, E: From<Error>>(
         return Ok(Run::called(compute.await?).since(began));
     };
     let store = call.stage.chest.store()?;
+    if let Some(run) = find(call, &key, began)? {
+        return Ok(run);
+    }
     loop {
-        if let Some(run) = find(call, &key, began)? {
-            return Ok(run);
-        }
         match store.stages.flights.enter(&key)? {
             Role::Join(join) => {
                 if let Some(run) = join.await.and_then(|result| joined(call, &key, result)) {
+                    return Ok(run.since(began));
+                }
+                if let Some(run) = find(call, &key, Instant::now())? {
                     return Ok(run.since(began));
                 }
             }
@@ -198,9 +204,9 @@ pub(super) async fn find_or_compute_later<V: Value, E: From<Error>>(
                     Some(request) => usable(lease(request).await)?,
                     None => None,
                 };
-                if let Some(run) = find_again(call, &key, began)? {
+                if let Some(run) = find_again(call, &key)? {
                     lead.finish(run.shared());
-                    return Ok(run);
+                    return Ok(run.since(began));
                 }
                 call.stage.tell(&CallEvent::Miss { key: &key });
                 let computing = Instant::now();
@@ -237,14 +243,14 @@ async fn lease(mut request: Request) -> Result<Lease> {
     }
 }
 
-/// The stored result, if it may be used, for a call that began then. What is damaged is put aside.
+/// The stored result, if it may be used, for who began to look for it then. What is damaged is put aside.
 pub(super) fn find<V: Value>(call: &Call, key: &Key, began: Instant) -> Result<Option<Run<V>>> {
     look(call, key, began, || call.stage.tell(&CallEvent::Stale { key }))
 }
 
 /// As [`find`], for who has looked before and waited then: another may have computed it meanwhile.
-fn find_again<V: Value>(call: &Call, key: &Key, began: Instant) -> Result<Option<Run<V>>> {
-    look(call, key, began, || {})
+fn find_again<V: Value>(call: &Call, key: &Key) -> Result<Option<Run<V>>> {
+    look(call, key, Instant::now(), || {})
 }
 
 fn look<V: Value>(call: &Call, key: &Key, began: Instant, tell_stale: impl FnOnce()) -> Result<Option<Run<V>>> {
@@ -266,11 +272,12 @@ fn look<V: Value>(call: &Call, key: &Key, began: Instant, tell_stale: impl FnOnc
         Recalled::Memory(value) => (Status::Memory, value, None),
         Recalled::Disk(value, about) => (Status::Disk, value, about),
     };
-    let run = Run::new(key, value, status).since(began);
+    let run = Run::new(key, value, status);
     if !is_valid(call, key, &run)? {
         tell_stale();
         return Ok(None);
     }
+    let run = run.since(began);
     call.count(status);
     let took = about.and_then(|about| Record::parse(&about)).map(|record| record.took());
     let took = took.inspect(|&took| store.stages.note(key, took)).or_else(|| store.stages.took(key));

@@ -245,7 +245,8 @@ impl Store {
         is_limited || !self.fits(key, size)
     }
 
-    /// Whether a value may be resident: not one larger than the budget, nor one that is to be on disk alone.
+    /// Whether a value may be resident: not one larger than the budget, nor one that is to be on disk alone, and none beyond
+    /// two billion.
     fn fits(&self, key: &Key, size: u64) -> bool {
         self.state().fits(key, size)
     }

@@ -110,7 +110,8 @@ impl Store {
     /// Publishes the dirty values that come next, down to the low-water mark, and ends their residence.
     fn spill_dirty<'a>(&'a self, mut state: Locked<'a>) -> Result<()> {
         let target = (state.residents.budget() as f64 * LOW_WATER) as u64;
-        let mut excess = state.residents.used().saturating_sub(target);
+        // One at least: there may be too many values, however small.
+        let mut excess = state.residents.used().saturating_sub(target).max(1);
         let mut batch = Batch::new(self);
         let mut locks = Vec::new();
         while !batch.is_full() && excess > 0 {

@@ -35,7 +35,8 @@ impl State {
                 Ok((Self { live, stored, waiting, synced, last, buckets, boot: row.get(6)? }, row.get::<_, i64>(7)?))
             })
             .map_err(sql_error)?;
-        if state.seal() != seal || !(1..=buckets::MOST).contains(&state.buckets) {
+        let is_sane = state.last >= 0 && (1..=buckets::MOST).contains(&state.buckets);
+        if state.seal() != seal || !is_sane {
             return Err(Error::damaged("the catalog's sums do not match their checksum"));
         }
         Ok(state)

@@ -97,9 +97,12 @@ fn gather_plane<A: Element>(mut block: ArrayViewMut2<'_, A>, elements: ArrayView
                     None => place.iter_mut().zip(column).for_each(|(place, &element)| *place = element),
                 }
             }
+            // No more than that, which spares the check of each index.
             for (index, mut row) in block.rows_mut().into_iter().enumerate().take(TILE) {
-                let places = row.as_slice_mut().unwrap_or_default();
-                places.iter_mut().zip(&tile).for_each(|(place, column)| *place = column[index]);
+                match row.as_slice_mut() {
+                    Some(places) => places.iter_mut().zip(&tile).for_each(|(place, column)| *place = column[index]),
+                    None => row.iter_mut().zip(&tile).for_each(|(place, column)| *place = column[index]),
+                }
             }
         }
     }

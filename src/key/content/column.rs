@@ -251,7 +251,7 @@ fn put(bytes: &mut [u8], slice: &[u8]) {
 
 static ONES: [u8; 1 << 16] = [0xff; 1 << 16];
 
-/// Bits, 64 at a time.
+/// Bits, hashed as words of 64. The last word waits until it is full.
 #[derive(Default)]
 struct Bits {
     stream: Stream,
@@ -260,10 +260,11 @@ struct Bits {
 }
 
 impl Bits {
+    /// Pushes the bits of a piece.
     fn push(&mut self, mask: &Mask) {
         // The last word is filled up first.
         let front = if self.used > 0 { mask.len().min(64 - self.used) } else { 0 };
-        self.word |= mask.bits(0..front).wrapping_shl(self.used as u32);
+        self.word |= mask.bits(0..front) << self.used;
         self.used += front;
         if self.used == 64 {
             self.stream.push(&self.word.to_le_bytes());

@@ -39,7 +39,7 @@ impl<'a> Mask<'a> {
 
     /// The bits of 64 elements at most, the first one lowest.
     pub(super) fn bits(&self, range: Range<usize>) -> u64 {
-        let (bytes, shift) = self.from(range.start);
+        let (bytes, shift) = self.at(range.start);
         // They may lie in nine bytes.
         let mut next = [0; 16];
         match bytes.first_chunk::<16>() {
@@ -52,13 +52,13 @@ impl<'a> Mask<'a> {
 
     /// The bits of `bytes * 8` elements from one on, if they lie in bytes of their own.
     pub(super) fn bytes(&self, first: usize, bytes: usize) -> Option<&[u8]> {
-        let (all, shift) = self.from(first);
+        let (all, shift) = self.at(first);
         (shift == 0).then(|| &all[..bytes])
     }
 
     /// Writes the bits of as many elements as `words` have room for, from one on.
     pub(super) fn copy(&self, first: usize, words: &mut [[u8; 8]]) {
-        let (bytes, shift) = self.from(first);
+        let (bytes, shift) = self.at(first);
         let next = bytes.get(8..).unwrap_or_default().iter().step_by(8);
         let many = words.iter_mut().zip(bytes.as_chunks().0).zip(next);
         let copied = many.len();
@@ -74,7 +74,7 @@ impl<'a> Mask<'a> {
     }
 
     /// The bytes from the one in which an element has its bit, and where in that it is.
-    fn from(&self, first: usize) -> (&[u8], usize) {
+    fn at(&self, first: usize) -> (&[u8], usize) {
         let bit = self.shift + first;
         (&self.bytes[bit / 8..], bit % 8)
     }
@@ -101,7 +101,7 @@ impl<'a> Mask<'a> {
     }
 
     pub(super) fn get(&self, index: usize) -> bool {
-        let (bytes, shift) = self.from(index);
+        let (bytes, shift) = self.at(index);
         bytes[0] >> shift & 1 == 1
     }
 }
@@ -121,6 +121,25 @@ mod tests {
                 assert_eq!(mask.len(), len);
                 let ones = (0..len.div_ceil(64)).map(|index| mask.word(index).count_ones()).sum::<u32>();
                 assert_eq!(ones as usize, (0..len).filter(|&index| bit(offset + index)).count());
+                let bits = |first: usize, len: usize| {
+                    let bits = (0..len).map(|index| u64::from(bit(offset + first + index)) << index);
+                    bits.fold(0, |all, bit| all | bit)
+                };
+                for first in [0, 1, 7, 8, 63, 64, len / 2, len] {
+                    let Some(rest) = len.checked_sub(first) else { continue };
+                    assert_eq!(
+                        mask.bits(first..first + rest.min(64)),
+                        bits(first, rest.min(64)),
+                        "{offset} {len} {first}"
+                    );
+                    let mut words = vec![[0; 8]; rest / 64];
+                    mask.copy(first, &mut words);
+                    let expected: Vec<_> =
+                        (0..rest / 64).map(|index| bits(first + index * 64, 64).to_le_bytes()).collect();
+                    assert_eq!(words, expected, "{offset} {len} {first}");
+                    let is_whole = (offset + first) % 8 == 0;
+                    assert_eq!(mask.bytes(first, rest / 64 * 8), is_whole.then_some(words.as_flattened()));
+                }
                 for range in [0..len, len / 3..len, 0..len / 2, len / 2..len / 2, len / 5..len / 5 * 4] {
                     let nulls: Vec<usize> = range.clone().filter(|index| !mask.get(*index)).collect();
                     assert_eq!(mask.nulls(range).collect::<Vec<_>>(), nulls);

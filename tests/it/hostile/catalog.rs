@@ -189,6 +189,23 @@ fn an_index_promises_nothing() {
 }
 
 #[test]
+fn a_row_without_a_version_is_none() {
+    for version in [0, -1, i64::MIN] {
+        let dir = scene();
+        let root = dir.path().join("chest");
+        let connection = Connection::open(root.join("catalog.sqlite")).unwrap();
+        let blob: Vec<u8> = connection.query_row("SELECT entries FROM buckets", [], |row| row.get(0)).unwrap();
+        connection.execute("UPDATE entries SET version = ?1", [version]).unwrap();
+        drop(connection);
+        write_bucket(&root, 0, &[&blob[8..13], &version.to_le_bytes()].concat());
+        let read = Chest::open(&root).unwrap().get::<Vec<u8>>("value");
+        assert_eq!(read.unwrap_err().kind(), icechest::ErrorKind::Damaged, "{version}");
+        use_and_repair(&root, &format!("version {version}"));
+        assert_eq!(*Chest::open(&root).unwrap().get::<Vec<u8>>("value").unwrap(), value(), "{version}");
+    }
+}
+
+#[test]
 fn the_sums_of_a_catalog_promise_nothing() {
     let numbers = [0, 1, -1, 1 << 31, 1 << 40, i64::MAX, i64::MIN];
     for column in ["live", "stored", "waiting", "synced", "last", "buckets"] {

@@ -111,6 +111,19 @@ pub(super) fn columns(rows: usize) -> Vec<ArrayRef> {
 }
 
 #[test]
+fn long_columns_can_be_cut_anywhere() {
+    let null = 1_200_003;
+    let truths: BooleanArray = (0..null + 600_001).map(|row| (row != null).then_some(row % 3 == 0)).collect();
+    let whole = batch([Arc::new(truths) as ArrayRef]);
+    let rows = whole.num_rows();
+    for cuts in [&[0, 1, rows][..], &[0, 700_001, rows], &[0, null, null + 1, rows], &[0, 64, null - 5, rows - 7, rows]]
+    {
+        let slices: Vec<_> = cuts.windows(2).map(|ends| whole.slice(ends[0], ends[1] - ends[0])).collect();
+        assert_eq!(slices.digest(), whole.digest(), "{cuts:?}");
+    }
+}
+
+#[test]
 fn how_rows_are_cut_plays_no_part() {
     for column in columns(300) {
         let whole = batch([column.clone()]);
