@@ -119,7 +119,7 @@ impl Default for Front {
     fn default() -> Self {
         Self {
             hasher: foldhash::fast::RandomState::default(),
-            shards: array::from_fn(|_| Mutex::default()),
+            shards: array::from_fn(|_| Mutex::new(Shard::default())),
             stripes: array::from_fn(|_| Stripe(Mutex::new(Vec::new()))),
             noted: AtomicU64::new(0),
         }
