@@ -103,14 +103,16 @@ fn decide(wanted: Compression, trials: &[Trial], threads: usize, disk: impl FnOn
         trial.ratio < worth && unpacking(trial) <= (1.0 - trial.ratio) / disk * patience
     };
     let cost = |trial: &Trial| trial.ratio * (1.0 / disk + 1.0 / ROOM) + unpacking(trial);
-    let best = trials.iter().filter(pays).min_by(|a, b| cost(a).total_cmp(&cost(b)));
+    let cheaper = |a: &&Trial, b: &&Trial| cost(a).total_cmp(&cost(b));
+    let best = trials.iter().filter(pays).min_by(cheaper);
     let told = |trial: &Trial| {
         let (ratio, speed, disk) = (Percent(trial.ratio), trial.speed * threads as f64 / 1e6, disk / 1e6);
         format!("a sample shrinks to {ratio} and unpacks at {speed:.0} MB/s; the disk reads {disk:.0} MB/s")
     };
     match best {
         Some(best) => packed(best, told(best)),
-        None => raw(trials.first().map(told).unwrap_or_default()),
+        // Of the one that would do if it were quicker.
+        None => raw(trials.iter().min_by(cheaper).map(told).unwrap_or_default()),
     }
 }
 

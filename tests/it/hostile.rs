@@ -73,8 +73,8 @@ fn formats_that_a_type_does_not_have() {
 #[cfg(feature = "ndarray")]
 mod arrays {
     use icechest::AnyArray;
-    use icechest::Compression::{Never, Small};
-    use ndarray::{Array1, Array2, ArrayD, ShapeBuilder, array};
+    use icechest::Compression::Never;
+    use ndarray::{Array2, ArrayD, ShapeBuilder, array};
 
     use super::{attack, stored};
 
@@ -88,6 +88,9 @@ mod arrays {
     #[cfg(feature = "blosc")]
     #[test]
     fn b2nd() {
+        use icechest::Compression::Small;
+        use ndarray::Array1;
+
         let smooth = Array1::from_iter((0..9000).map(|i| f64::from(i / 300)));
         attack::<Array1<f64>>(&stored(smooth, Small), 1500);
         let fortran = Array2::from_shape_fn((90, 100).f(), |(i, j)| (i / 40 + j / 50) as f32);

@@ -291,6 +291,7 @@ fn a_function_without_a_result_runs_where_the_cache_cannot_be_used() {
     assert_eq!(ran(&BROKEN), 2);
 }
 
+#[cfg(feature = "ndarray")]
 runs!(CONTENT);
 
 #[cfg(feature = "ndarray")]
