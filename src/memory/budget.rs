@@ -17,6 +17,9 @@ const SURE_MEMORY: u64 = 32 << 20;
 /// Made from a number of bytes, from a fraction of what this process may use (the machine's memory or the limit of its
 /// cgroup, whichever is less), or from a text such as `"2GiB"`, `"500 MB"` or `"25%"`.
 ///
+/// Asking how much memory there is takes some hundred microseconds, so a chest with a fraction does that when it needs more
+/// than this fraction of 32 MiB, which every process is taken to have.
+///
 /// ```
 /// use icechest::Budget;
 /// assert_eq!(Budget::from("2GiB").bytes()?, 2 << 30);
