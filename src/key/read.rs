@@ -136,7 +136,7 @@ impl Part {
             Self::Digest(hex) => out.push_str(&write::tagged("$digest", hex)),
             Self::List(items) => {
                 let items: Vec<_> = items.iter().map(Self::canonical).collect();
-                out.push_str(&format!("[{}]", items.join(",")));
+                out.push_str(&write::list(items.iter().map(String::as_str)));
             }
             Self::Map(entries) => {
                 write::map(out, entries.iter().map(|(k, v)| (k.canonical(), v.canonical())).collect())
