@@ -129,9 +129,7 @@ impl Disk {
     pub(crate) fn open_as_it_is(root: PathBuf, settings: DiskSettings, storage: Arc<dyn Storage>) -> Result<Self> {
         let manifest = attend(&root)?;
         let catalog = open_catalog(&root, &*storage)?;
-        let fail = |error| Error::io("cannot tell others that the chest is open", error).with_path(&root.join(LOCKS));
-        // Before anything is written: what a dead process left is told by its lock file.
-        let session = Session::begin(&root.join(LOCKS), settings.private).map_err(fail)?;
+        let session = Session::begin(&root.join(LOCKS), settings.private);
         Self::new(root, storage, catalog, session, settings, None, manifest)
     }
 
@@ -217,6 +215,10 @@ impl Disk {
         full: bool,
         work: impl FnOnce(&mut catalog::Transaction<'_>) -> Result<T>,
     ) -> Result<T> {
+        // What a dead process left is told by its lock file.
+        let fail =
+            |error| Error::io("cannot tell others that the chest changes", error).with_path(&self.root.join(LOCKS));
+        retry(|| self.session.announce()).map_err(fail)?;
         let gone = std::mem::take(&mut *self.garbage.lock().unwrap_or_else(PoisonError::into_inner));
         let versions: Vec<i64> = gone.iter().map(|(version, _)| *version).collect();
         let written = self.catalog.write(!self.is_temporary(), full, own, |transaction| {
@@ -267,7 +269,7 @@ impl Disk {
                 let others = session::live(&self.root.join(LOCKS)).unwrap_or_default();
                 let me = std::process::id();
                 let pids: HashSet<u32> = others.into_iter().map(|(_, pid)| pid).filter(|&pid| pid != me).collect();
-                format!("another process holds the catalog's write lock; those that have the chest open: {pids:?}")
+                format!("another process holds the catalog's write lock; those that write to the chest: {pids:?}")
             }
         };
         Error::new(ErrorKind::Busy, message).with_path(&path).with_source(error.to_string())

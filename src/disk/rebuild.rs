@@ -42,9 +42,9 @@ pub(super) fn rebuild(
         };
         if alone.is_none() || !others.is_empty() {
             let pids: Vec<String> = others.iter().map(|(_, pid)| pid.to_string()).collect();
+            let writers = if pids.is_empty() { String::new() } else { format!(" ({} write to it)", pids.join(", ")) };
             let message = format!(
-                "the catalog has to be made again, and processes have the chest open: {}; end them first",
-                pids.join(", ")
+                "the catalog has to be made again, and other processes have the chest open{writers}; end them first"
             );
             return Err(Error::new(ErrorKind::Busy, message).with_path(root));
         }

@@ -1,5 +1,5 @@
-//! Who has the chest open: each opening is a session with a lock file of its own, which the system frees when the process
-//! dies, however it dies.
+//! Who writes to the chest: each opening is a session, with a lock file of its own from its first change on, which the system
+//! frees when the process dies, however it dies. Who only reads leaves nothing behind.
 
 use std::collections::hash_map::RandomState;
 use std::fs::{self, File, OpenOptions};
@@ -57,16 +57,22 @@ impl Session {
         }
     }
 
-    /// Begins a session, told to others by a lock file in `dir`. On a full disk that waits for the first file.
-    pub(crate) fn begin(dir: &Path, private: bool) -> io::Result<Self> {
-        let session = Self::new(Some(dir.to_owned()), private);
-        match session.lock(dir) {
-            Err(error) if is_full(&error) => Ok(session),
-            locked => locked.map(|()| session),
+    /// Begins a session, whose lock file will be in `dir`.
+    pub(crate) fn begin(dir: &Path, private: bool) -> Self {
+        Self::new(Some(dir.to_owned()), private)
+    }
+
+    /// Tells others of the session, before it changes anything. On a full disk that waits for the first file.
+    pub(crate) fn announce(&self) -> io::Result<()> {
+        match self.lock() {
+            Err(error) if is_full(&error) => Ok(()),
+            locked => locked,
         }
     }
 
-    fn lock(&self, dir: &Path) -> io::Result<()> {
+    /// Makes the lock file, if there is to be one.
+    fn lock(&self) -> io::Result<()> {
+        let Some(dir) = &self.dir else { return Ok(()) };
         let mut lock = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
         // Somebody who cleans up may come between making the file and locking it. The name is a dead one to them then,
         // and never used again.
@@ -97,14 +103,14 @@ impl Session {
 
     /// Files of this session could not be removed; a later open tries again.
     pub(crate) fn leaves_files(&self) {
+        // Without the file they stay until the chest is repaired.
+        let _ = self.lock();
         self.leaves_files.store(true, Ordering::Relaxed);
     }
 
     /// A name that no other file has or had.
     pub(crate) fn unique(&self) -> io::Result<String> {
-        if let Some(dir) = &self.dir {
-            self.lock(dir)?;
-        }
+        self.lock()?;
         Ok(format!("{}{:06x}", self.name(), self.files.fetch_add(1, Ordering::Relaxed)))
     }
 }
@@ -205,5 +211,21 @@ mod tests {
         holder.lock().unwrap();
         assert_eq!(process_of(File::open(&path)), Some(7));
         assert_eq!(process_of(Err(io::ErrorKind::PermissionDenied.into())), Some(0));
+    }
+    #[test]
+    fn who_only_reads_leaves_nothing_behind() {
+        let dir = tempfile::tempdir().unwrap();
+        let open = || crate::Chest::open(dir.path()).unwrap();
+        let sessions = || lock_files(&dir.path().join("locks")).unwrap().len();
+        open().extend([("small", vec![1_u8; 10]), ("large", vec![2_u8; 100_000])]).unwrap();
+        let chest = open();
+        assert_eq!(chest.get::<Vec<u8>>("large").unwrap().len(), 100_000);
+        assert!(!chest.contains_key("none").unwrap());
+        assert_eq!(sessions(), 0);
+        // If it died between the commit and the end of the file, the next one would have to know.
+        chest.remove("large").unwrap();
+        assert_eq!(sessions(), 1);
+        drop(chest);
+        assert_eq!(sessions(), 0);
     }
 }

@@ -34,13 +34,15 @@ impl Store {
                 false => Err(error),
             }
         };
-        // Nobody has to wait for what is not there.
-        match self.contains(key) {
-            Ok(true) => {}
-            Ok(false) => return Ok(Recalled::Nothing),
-            Err(error) => return damaged(None)(error),
-        }
-        let lock = self.lock_key(key)?;
+        let lock = match self.try_lock_key(key) {
+            Some(lock) => lock,
+            // Nobody has to wait for what is not there.
+            None => match self.contains(key) {
+                Ok(true) => self.lock_key(key)?,
+                Ok(false) => return Ok(Recalled::Nothing),
+                Err(error) => return damaged(None)(error),
+            },
+        };
         self.publish(std::slice::from_ref(&lock))?;
         if let Some(value) = self.hit(key)? {
             return Ok(Recalled::Memory(value));

@@ -78,6 +78,10 @@ impl Victim {
         Self { child, out, log, role, is_ready: false }
     }
 
+    pub(super) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Waits until it says that it has opened the chest, or is about to.
     pub(super) fn wait_until_ready(&mut self) {
         if !self.is_ready {
