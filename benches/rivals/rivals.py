@@ -111,6 +111,7 @@ WORKS = {
             ("put", "put, published one by one", "a second", True),
             ("cold", "get by a fresh process", "a second", True),
             ("warm", "get again", "a second", True),
+            ("shuffled", "get again in another order", "a second", True),
             ("disk", "on disk", "MiB", False),
         ],
         "phases": [("together", "together"), ("fill", "store"), ("reopen", "store")],

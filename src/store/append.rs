@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use super::Store;
+use super::get::check_type;
 use super::key_lock::KeyLock;
-use super::{Store, check_type};
 use crate::disk::{About, Draft, Old, Part, Row};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{Decoder, Encoder, Format};

@@ -1,13 +1,15 @@
 //! The two tiers at work together: values come in, are found, loaded, changed and removed.
 //!
 //! One mutex guards the memory tier and is never held while a file is read or written. Work on a key (loading it,
-//! publishing it, changing it) holds that key's lock, see [`key_lock`]; room is made in [`room`]; values are written in
-//! [`publish`]; they are read through [`open`].
+//! publishing it, changing it) holds that key's lock, see [`key_lock`]; room is made in [`room`]; values come in through
+//! [`insert`] and are written in [`publish`]; [`get`] finds them and reads them through [`open`].
 
 #[cfg(any(feature = "arrow", feature = "ndarray", feature = "polars"))]
 mod append;
 mod background;
 pub(crate) mod digests;
+mod get;
+mod insert;
 mod key_lock;
 mod locked;
 #[cfg(all(test, feature = "model"))]
@@ -28,22 +30,19 @@ use self::background::Background;
 use self::digests::Digests;
 use self::key_lock::{KeyLock, Work};
 use self::locked::Locked;
-use self::open::Opened;
 pub(crate) use self::prefetch::Ahead;
 pub use self::prefetch::Prefetch;
-use self::publish::Published;
 pub(crate) use self::recall::Recalled;
-use self::room::Room;
 use crate::builder::Durability;
 use crate::disk::Disk;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
 use crate::key::{Key, Map};
-use crate::memory::{Edition, Front, Hint, Resident, Residents};
+use crate::memory::{Edition, Front, Hint, Residents};
 use crate::stage::Stages;
 use crate::sync::atomic::AtomicBool;
 use crate::sync::thread::{self, ThreadId};
-use crate::sync::{Condvar, Instant, Mutex};
-use crate::value::{AnyValue, Kind, Value};
+use crate::sync::{Condvar, Mutex};
+use crate::value::{AnyValue, Value};
 
 pub(crate) struct Store {
     /// Dropped before the disk: what it knows is written then.
@@ -96,26 +95,6 @@ pub(crate) struct Counts {
     pub(crate) spills: u64,
     pub(crate) published: u64,
     pub(crate) write_errors: u64,
-}
-
-/// A value that was found in memory.
-struct Found {
-    value: Arc<dyn AnyValue>,
-    version: Option<i64>,
-    checked: Option<u64>,
-    /// None for a value that is only held by a user.
-    edition: Option<Edition>,
-}
-
-/// A value that was read, and is not resident yet.
-struct Loaded<V> {
-    key: Key,
-    value: Arc<V>,
-    size: u64,
-    version: i64,
-    generation: Option<u64>,
-    /// Seconds that reading it took.
-    took: f64,
 }
 
 impl Store {
@@ -180,291 +159,6 @@ impl Store {
         if state.waiting > 0 {
             self.changed.notify_all();
         }
-    }
-
-    /// Takes a value in. It is in the chest afterwards even if this returns an error, unless it cannot be stored at all;
-    /// then the error gives it back.
-    pub(crate) fn insert(&self, key: Key, value: Arc<dyn AnyValue>) -> Result<()> {
-        if let Err(error) = key.check().and_then(|()| value.check()) {
-            return Err(error.with_key(&key).with_value(value.into_any()));
-        }
-        let size = value.size();
-        if self.goes_through(&key, size) {
-            let lock = match self.lock_key(&key) {
-                Ok(lock) => lock,
-                Err(error) => return Err(error.with_value(value.into_any())),
-            };
-            self.insert_through(&lock, value, size)?;
-            drop(lock);
-            return self.spill(self.state());
-        }
-        let (room, made) = self.make_room(size);
-        let mut state = match self.state_to_insert(&key) {
-            Ok(state) => state,
-            Err(error) => return Err(error.with_value(value.into_any())),
-        };
-        room.end(&mut state);
-        self.place_dirty(&mut state, key, value, size);
-        made?;
-        // Room that was promised to others at the same time may be over the budget: who comes last makes up for it.
-        self.spill(state)
-    }
-
-    /// As [`insert`](Self::insert), for a caller that has the key's lock already.
-    fn insert_locked(&self, lock: &KeyLock<'_>, value: Arc<dyn AnyValue>) -> Result<()> {
-        if let Err(error) = lock.key().check().and_then(|()| value.check()) {
-            return Err(error.with_key(lock.key()).with_value(value.into_any()));
-        }
-        let size = value.size();
-        if self.goes_through(lock.key(), size) {
-            return self.insert_through(lock, value, size);
-        }
-        let (room, made) = self.make_room(size);
-        let mut state = self.state();
-        room.end(&mut state);
-        self.place_dirty(&mut state, lock.key().clone(), value, size);
-        made
-    }
-
-    fn place_dirty(&self, state: &mut State, key: Key, value: Arc<dyn AnyValue>, size: u64) {
-        state.residents.release(&key);
-        let edition = state.residents.insert(key, value, size, None);
-        if self.writes_behind {
-            self.start_writers();
-            state.pending.push_back(edition);
-            if state.pending.len() == 1 {
-                self.work.notify_one();
-            }
-        }
-    }
-
-    /// Whether a value is published before it is in the chest: one that does not become resident; and any where the disk
-    /// has a limit, so that whoever inserts it gets the refusal.
-    fn goes_through(&self, key: &Key, size: u64) -> bool {
-        let is_limited = self.disk.limit().is_some() && self.writes_behind;
-        is_limited || !self.fits(key, size)
-    }
-
-    /// Whether a value may be resident: not one larger than the budget, nor one that is to be on disk alone, and none beyond
-    /// two billion.
-    fn fits(&self, key: &Key, size: u64) -> bool {
-        self.state().fits(key, size)
-    }
-
-    /// Publishes a value at once. If that fails it stays in memory, over the budget, unless a limit refuses it.
-    fn insert_through(&self, lock: &KeyLock<'_>, value: Arc<dyn AnyValue>, size: u64) -> Result<()> {
-        let key = lock.key();
-        let before = self.state().residents.edition(key);
-        let published = self.write(key, &*value).and_then(|draft| self.publish_drafts(vec![draft]));
-        let fits = published.is_ok() && self.fits(key, size);
-        // What is published need not be resident: that there is no room for it is no error.
-        let room = fits.then(|| self.make_room(size).0);
-        let mut state = self.state();
-        if let Some(room) = room {
-            room.end(&mut state);
-        }
-        match published {
-            Ok(Published { versions, commit, synced }) => {
-                state.counts.published += 1;
-                // A value that another thread inserted meanwhile is the newer one.
-                let after = state.residents.edition(key);
-                if after.is_some() && after != before {
-                    commit.known();
-                    return synced;
-                }
-                state.residents.remove(key);
-                state.residents.release(key);
-                // Not before the old value is gone: whoever knows the generation would find it.
-                let generation = commit.known();
-                // What is told of it is in the directory now, and whoever holds it holds what is inside.
-                let value = value.inner();
-                match versions.first() {
-                    Some(&version) if fits => {
-                        let edition = state.residents.insert(key.clone(), value, size, Some(version));
-                        state.residents.mark_checked(key, edition, generation);
-                    }
-                    Some(&version) if Arc::strong_count(&value) > 1 => {
-                        state.residents.hold(key.clone(), &value, size, version);
-                    }
-                    _ => {}
-                }
-                synced
-            }
-            Err(error) => {
-                state.counts.write_errors += 1;
-                if self.disk.limit().is_some() {
-                    return Err(error.with_value(value.into_any()));
-                }
-                self.place_dirty(&mut state, key.clone(), value, size);
-                Err(error)
-            }
-        }
-    }
-
-    /// Finds a value, in memory or on disk.
-    pub(crate) fn get<V: Value>(&self, key: &Key) -> Result<Option<Arc<V>>> {
-        if let Some(hit) = self.hit(key)? {
-            return Ok(Some(hit));
-        }
-        let lock = self.lock_key(key)?;
-        self.load(&lock)
-    }
-
-    /// A value in memory of just this type, if it is still the newest.
-    pub(crate) fn hit<V: Value>(&self, key: &Key) -> Result<Option<Arc<V>>> {
-        let generation = if self.disk.is_temporary() { None } else { self.disk.catalog().generation() };
-        let is_newest = |resident: &Resident| {
-            resident.version().is_none()
-                || self.disk.is_temporary()
-                || generation.is_some() && resident.checked() == generation
-        };
-        let found = self.front.find(key, |resident| {
-            let value = is_newest(resident).then(|| resident.value.clone())?.into_any().downcast::<V>().ok()?;
-            Some((value, resident.version(), resident.edition))
-        });
-        let Some((value, version, edition)) = found.flatten() else { return self.hit_checked(key) };
-        if self.front.note(edition) {
-            // Whoever locks the state counts them.
-            drop(self.state());
-        }
-        version.inspect(|&version| self.disk.note_use(version));
-        Ok(Some(value))
-    }
-
-    /// As [`hit`](Self::hit), where it takes a query or more.
-    fn hit_checked<V: Value>(&self, key: &Key) -> Result<Option<Arc<V>>> {
-        let Some(found) = self.look(key) else { return Ok(None) };
-        let Ok(value) = found.value.clone().into_any().downcast::<V>() else {
-            if self.is_newest(key, &found)? {
-                check_type::<V>(key, found.value.kind(), &found.value.stored_name())?;
-            }
-            return Ok(None);
-        };
-        if !self.is_newest(key, &found)? {
-            return Ok(None);
-        }
-        if let Some(version) = found.version {
-            self.disk.note_use(version);
-        }
-        let mut state = self.state();
-        state.residents.touch(key);
-        state.counts.hits += 1;
-        Ok(Some(value))
-    }
-
-    /// What memory has under a key.
-    fn look(&self, key: &Key) -> Option<Found> {
-        let state = self.state();
-        match state.residents.get(key) {
-            Some(resident) => Some(Found {
-                version: resident.version(),
-                checked: resident.checked(),
-                edition: Some(resident.edition),
-                value: resident.value,
-            }),
-            None => state.residents.held(key).map(|(value, version)| Found {
-                value,
-                version: Some(version),
-                checked: None,
-                edition: None,
-            }),
-        }
-    }
-
-    /// Whether no process has published another version since; if one has, memory forgets this one.
-    ///
-    /// Usually that takes a look at the catalog's generation; a query only after another process committed.
-    fn is_newest(&self, key: &Key, found: &Found) -> Result<bool> {
-        if found.version.is_none() || self.disk.is_temporary() {
-            return Ok(true);
-        }
-        let generation = self.disk.catalog().generation();
-        if generation.is_some() && generation == found.checked {
-            return Ok(true);
-        }
-        let newest = self.disk.catalog().version(key)?;
-        let mut state = self.state();
-        let edition = state.residents.edition(key);
-        match (newest == found.version, edition) {
-            (true, _) => {
-                if let Some(edition) = found.edition {
-                    state.residents.mark_checked(key, edition, generation);
-                }
-            }
-            // Another process replaced or removed it.
-            (false, Some(_)) if edition == found.edition => {
-                state.residents.remove(key);
-            }
-            // What is held now may be newer.
-            (false, None) if found.edition.is_none() => {
-                let held = state.residents.held(key);
-                if held.as_ref().is_some_and(|(_, version)| Some(*version) == found.version) {
-                    state.residents.release(key);
-                }
-                // This too is dropped when the state is unlocked.
-                state.residents.gone.extend(held.map(|(value, _)| value));
-            }
-            (false, _) => {}
-        }
-        Ok(newest == found.version)
-    }
-
-    /// Reads a value from the directory, unless it came into memory while this thread waited for the key's lock.
-    fn load<V: Value>(&self, lock: &KeyLock<'_>) -> Result<Option<Arc<V>>> {
-        let key = lock.key();
-        if let Some(hit) = self.hit(key)? {
-            return Ok(Some(hit));
-        }
-        // A resident of another type that can be read as this one goes the way through the directory.
-        self.publish(std::slice::from_ref(lock))?;
-        // One of this type that came in between is resident, and perhaps held by whoever inserted it.
-        if let Some(hit) = self.hit(key)? {
-            return Ok(Some(hit));
-        }
-        let Some(opened) = self.open::<V>(key)? else { return Ok(None) };
-        self.decode(opened).map(Some)
-    }
-
-    fn decode<V: Value>(&self, opened: Opened) -> Result<Arc<V>> {
-        let promised = opened.promised();
-        // Where no room can be made, because the disk is full, say, the value goes to the caller past the residents.
-        let (room, made) = self.make_room(promised);
-        let loaded = self.read::<V>(opened)?;
-        // In another form than it was inserted, or with other buffers, a value may take more than the row tells.
-        let (rest, made_rest) = self.make_room(loaded.size.saturating_sub(promised));
-        let has_room = made.is_ok() && made_rest.is_ok();
-        Ok(self.settle(loaded, [room, rest], has_room))
-    }
-
-    fn read<V: Value>(&self, opened: Opened) -> Result<Loaded<V>> {
-        let (key, version, generation) = (opened.key.clone(), opened.version, opened.generation);
-        let began = Instant::now();
-        let value = Arc::new(opened.read(|input| V::decode(input))?);
-        let took = (Instant::now() - began).as_secs_f64();
-        self.disk.note_use(version);
-        let size = AnyValue::size(&*value);
-        Ok(Loaded { key, value, size, version, generation, took })
-    }
-
-    /// Makes a value resident that was read, or remembers it as held.
-    fn settle<V: Value>(&self, loaded: Loaded<V>, rooms: [Room<'_>; 2], has_room: bool) -> Arc<V> {
-        let Loaded { key, value, size, version, generation, took } = loaded;
-        let erased: Arc<dyn AnyValue> = value.clone();
-        let mut state = self.state();
-        rooms.into_iter().for_each(|room| room.end(&mut state));
-        state.counts.loads += 1;
-        // Somebody may have inserted a newer value meanwhile; then this one belongs to the caller alone.
-        if !state.residents.is_dirty(&key) {
-            if has_room && state.fits(&key, size) {
-                state.residents.release(&key);
-                let edition = state.residents.insert_loaded(key.clone(), erased, size, version, took);
-                state.residents.mark_checked(&key, edition, generation);
-            } else {
-                state.residents.remove(&key);
-                state.residents.hold(key, &erased, size, version);
-            }
-        }
-        value
     }
 
     /// Finds a value or makes it; of threads that ask for one key at the same time, one makes it.
@@ -603,28 +297,5 @@ impl Store {
         let (room, made) = self.make_room(0);
         room.end(&mut self.state());
         made
-    }
-}
-
-impl State {
-    fn fits(&mut self, key: &Key, size: u64) -> bool {
-        self.residents.allows(size) && self.residents.hint(key) != Some(Hint::PreferDisk)
-    }
-}
-
-/// Refuses a type that cannot read what is stored, naming both.
-fn check_type<V: Value>(key: &Key, kind: Kind, stored_name: &str) -> Result<()> {
-    if kind == V::KIND && V::reads(stored_name) {
-        return Ok(());
-    }
-    let message = format!("the value is {} {stored_name}, not {} {}", article(kind), article(V::KIND), V::type_name());
-    Err(Error::new(ErrorKind::WrongType, message).with_key(key))
-}
-
-fn article(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Array => "the array",
-        Kind::Frame => "the frame",
-        Kind::Plain => "the plain value",
     }
 }

@@ -3,7 +3,8 @@
 use std::panic::{self, AssertUnwindSafe};
 use std::path::PathBuf;
 
-use super::{Store, check_type};
+use super::Store;
+use super::get::check_type;
 use crate::disk::Row;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::Decoder;
