@@ -143,7 +143,7 @@ WITHOUT = {("zict", "reopen")}
 NOTES = """
 - *insert*, *set* and *put* last until any other process may read the values; *read* and *get* include adding up every
   element, and each sum is verified. *read in turn* and *Zipf read* happen in the process that inserted; *get again* in
-  the one that got.
+  the one that got, in the order of the first time unless it says otherwise.
 - *published together*: one transaction, or one `flush()` of icechest; *one by one*: a transaction or a `flush()` each.
 - zict does not publish: what is in its memory at the end is on no disk, and a fresh process is not promised anything.
 - icechest, klepto and zict keep what they are given, so they get a copy each time, made within the time; but the array of
