@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use super::catalog::Row;
 use super::report::{Progress, Report, relative};
+use super::session::Session;
 use super::{CATALOG, Disk, DiskSettings, FOLDERS, LOCKS, MANIFEST, Os, Storage, TMP, VALUES, label, rebuild, session};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{Compression, FrameFormat, checksum};
@@ -111,7 +112,7 @@ impl<'a> Check<'a> {
         if self.repair {
             let path = root.join(MANIFEST);
             super::quarantine(root, &path, &Os { private: true })?;
-            super::write_manifest(root, &Os { private: true })
+            super::write_manifest(root, &Session::alone(), &Os { private: true })
                 .map_err(|error| Error::io("cannot write the chest's format file", error).with_path(&path))?;
         }
         Ok(())

@@ -111,7 +111,8 @@ impl Disk {
         let root =
             fs::canonicalize(root).map_err(|error| Error::io("cannot open the directory", error).with_path(root))?;
         filesystem::refuse_network(&root)?;
-        if !read_manifest(&root)? {
+        let is_new = !read_manifest(&root)?;
+        if is_new {
             drop(create(&root, true, settings.private, &*storage)?);
             // Folders that were made for it; its own and the one around it are on the medium already.
             let is_new = |dir: &&Path| above.as_ref().is_some_and(|above| dir.starts_with(above));
@@ -121,6 +122,9 @@ impl Disk {
             }
         }
         let disk = Self::open_as_it_is(root, settings, storage)?;
+        if is_new {
+            disk.announce()?;
+        }
         disk.recover()?;
         Ok(disk)
     }
@@ -215,10 +219,7 @@ impl Disk {
         full: bool,
         work: impl FnOnce(&mut catalog::Transaction<'_>) -> Result<T>,
     ) -> Result<T> {
-        // What a dead process left is told by its lock file.
-        let fail =
-            |error| Error::io("cannot tell others that the chest changes", error).with_path(&self.root.join(LOCKS));
-        retry(|| self.session.announce()).map_err(fail)?;
+        self.announce()?;
         let gone = std::mem::take(&mut *self.garbage.lock().unwrap_or_else(PoisonError::into_inner));
         let versions: Vec<i64> = gone.iter().map(|(version, _)| *version).collect();
         let written = self.catalog.write(!self.is_temporary(), full, own, |transaction| {
@@ -235,6 +236,13 @@ impl Disk {
                 Err(self.explain(error))
             }
         }
+    }
+
+    /// Tells others of this session, before it changes anything: what a dead process left is told by its lock file.
+    fn announce(&self) -> Result<()> {
+        let fail =
+            |error| Error::io("cannot tell others that the chest changes", error).with_path(&self.root.join(LOCKS));
+        retry(|| self.session.announce()).map_err(fail)
     }
 
     /// Removes files; their rows are forgotten by the next transaction.
@@ -437,7 +445,8 @@ fn create(root: &Path, durable: bool, private: bool, storage: &dyn Storage) -> R
             retry(|| storage.sync(dir)).map_err(|error| io(dir, error))?;
         }
     }
-    write_manifest(root, storage).map_err(|error| io(&root.join(MANIFEST), error))?;
+    let session = if durable { Session::begin(&root.join(LOCKS), private) } else { Session::alone() };
+    write_manifest(root, &session, storage).map_err(|error| io(&root.join(MANIFEST), error))?;
     if durable {
         retry(|| storage.sync(root)).map_err(|error| io(root, error))?;
     }
@@ -466,10 +475,10 @@ fn quarantine(root: &Path, path: &Path, storage: &dyn Storage) -> Result<Option<
     }
 }
 
-fn write_manifest(root: &Path, storage: &dyn Storage) -> std::io::Result<()> {
+fn write_manifest(root: &Path, session: &Session, storage: &dyn Storage) -> std::io::Result<()> {
     let manifest = format!("{}\n", json!({"format": "icechest", "version": FORMAT_VERSION}));
     let write = || {
-        let temporary = root.join(TMP).join(Session::alone().unique()?);
+        let temporary = root.join(TMP).join(session.unique()?);
         let file = retry(|| storage.create(&temporary))?;
         let done = write_all_at(&*file, manifest.as_bytes(), 0)
             .and_then(|()| retry(|| storage.sync(&temporary)))
@@ -479,7 +488,7 @@ fn write_manifest(root: &Path, storage: &dyn Storage) -> std::io::Result<()> {
         }
         done
     };
-    // Nobody knows that the temporary file is ours: whoever cleans up may take it away.
+    // Where no session is told, nobody knows that the temporary file is ours: whoever cleans up may take it away.
     let is_taken =
         |done: &std::io::Result<()>| matches!(done, Err(error) if error.kind() == std::io::ErrorKind::NotFound);
     (0..10).map(|_| write()).find(|done| !is_taken(done)).unwrap_or_else(write)

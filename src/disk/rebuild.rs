@@ -42,10 +42,10 @@ pub(super) fn rebuild(
         };
         if alone.is_none() || !others.is_empty() {
             let pids: Vec<String> = others.iter().map(|(_, pid)| pid.to_string()).collect();
-            let writers = if pids.is_empty() { String::new() } else { format!(" ({} write to it)", pids.join(", ")) };
-            let message = format!(
-                "the catalog has to be made again, and other processes have the chest open{writers}; end them first"
-            );
+            let writers =
+                if pids.is_empty() { String::new() } else { format!(", of those that write {}", pids.join(", ")) };
+            let message =
+                format!("the catalog has to be made again, and the chest is open elsewhere{writers}; close it first");
             return Err(Error::new(ErrorKind::Busy, message).with_path(root));
         }
         if !catalog.exists() && root.join(REBUILT).exists() {

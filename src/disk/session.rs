@@ -212,14 +212,20 @@ mod tests {
         assert_eq!(process_of(File::open(&path)), Some(7));
         assert_eq!(process_of(Err(io::ErrorKind::PermissionDenied.into())), Some(0));
     }
+    /// What does not compress, and so has a file.
+    fn large() -> Vec<u8> {
+        (0..100_000_u64).map(|i| twox_hash::XxHash3_64::oneshot(&i.to_le_bytes()) as u8).collect()
+    }
+
     #[test]
     fn who_only_reads_leaves_nothing_behind() {
         let dir = tempfile::tempdir().unwrap();
         let open = || crate::Chest::open(dir.path()).unwrap();
         let sessions = || lock_files(&dir.path().join("locks")).unwrap().len();
-        open().extend([("small", vec![1_u8; 10]), ("large", vec![2_u8; 100_000])]).unwrap();
+        open().extend([("small", vec![1_u8; 10]), ("large", large())]).unwrap();
         let chest = open();
-        assert_eq!(chest.get::<Vec<u8>>("large").unwrap().len(), 100_000);
+        assert_eq!(*chest.get::<Vec<u8>>("large").unwrap(), large());
+        assert!(chest.file("large").unwrap().is_some());
         assert!(!chest.contains_key("none").unwrap());
         assert_eq!(sessions(), 0);
         // If it died between the commit and the end of the file, the next one would have to know.
@@ -227,5 +233,27 @@ mod tests {
         assert_eq!(sessions(), 1);
         drop(chest);
         assert_eq!(sessions(), 0);
+        let chest = open();
+        chest.insert("small", vec![3_u8; 10]).unwrap();
+        chest.flush().unwrap();
+        assert_eq!(sessions(), 1);
+        drop(chest);
+        // Who makes a chest changes it.
+        let made = crate::Chest::open(dir.path().join("locks/new")).unwrap();
+        assert_eq!(lock_files(&made.path().join("locks")).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn no_catalog_is_made_again_under_who_only_reads() {
+        let dir = tempfile::tempdir().unwrap();
+        crate::Chest::open(dir.path()).unwrap().insert("large", large()).unwrap();
+        let reader = crate::Chest::open(dir.path()).unwrap();
+        fs::remove_file(dir.path().join("catalog.sqlite")).unwrap();
+        let repair = || crate::Chest::check(dir.path()).repair(true).run();
+        let error = repair().unwrap_err();
+        assert_eq!(error.kind(), crate::ErrorKind::Busy, "{error}");
+        drop(reader);
+        assert_eq!(repair().unwrap().rebuilt, Some(1));
+        assert_eq!(*crate::Chest::open(dir.path()).unwrap().get::<Vec<u8>>("large").unwrap(), large());
     }
 }

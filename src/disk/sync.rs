@@ -357,6 +357,7 @@ impl Disk {
 
     /// Moves a damaged file out of the way.
     pub(super) fn quarantine(&self, path: &Path) -> Result<Option<PathBuf>> {
+        self.announce()?;
         super::quarantine(&self.root, path, &*self.storage)
     }
 

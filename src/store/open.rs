@@ -56,10 +56,18 @@ impl Opened {
 impl Store {
     /// Opens a stored value that can be read as `V`. What is dirty must have been published.
     pub(super) fn open<V: Value>(&self, key: &Key) -> Result<Option<Opened>> {
+        let opened = self.open_newest::<V>(key)?;
+        if opened.is_none() {
+            self.state().counts.misses += 1;
+        }
+        Ok(opened)
+    }
+
+    /// As [`open`](Self::open), for who looks and need not find anything.
+    pub(super) fn open_newest<V: Value>(&self, key: &Key) -> Result<Option<Opened>> {
         for _ in 0..FIND_ATTEMPTS {
             let generation = self.disk.catalog().generation();
             let Some(row) = self.disk.catalog().find(key).map_err(|error| error.with_key(key))? else {
-                self.state().counts.misses += 1;
                 return Ok(None);
             };
             check_type::<V>(key, row.kind, &row.stored_name)?;

@@ -47,7 +47,7 @@ impl Store {
         if let Some(value) = self.hit(key)? {
             return Ok(Recalled::Memory(value));
         }
-        let opened = match self.open::<V>(key) {
+        let opened = match self.open_newest::<V>(key) {
             Ok(Some(opened)) => opened,
             Ok(None) => return Ok(Recalled::Nothing),
             Err(error) => return damaged(None)(error),
