@@ -42,10 +42,11 @@ pub(super) fn rebuild(
         };
         if alone.is_none() || !others.is_empty() {
             let pids: Vec<String> = others.iter().map(|(_, pid)| pid.to_string()).collect();
-            let writers =
-                if pids.is_empty() { String::new() } else { format!(", of those that write {}", pids.join(", ")) };
+            // Who only reads has not said who it is.
+            let place =
+                if pids.is_empty() { "elsewhere".to_owned() } else { format!("in process {}", pids.join(", ")) };
             let message =
-                format!("the catalog has to be made again, and the chest is open elsewhere{writers}; close it first");
+                format!("the catalog has to be made again, and the chest is open {place}; close it there first");
             return Err(Error::new(ErrorKind::Busy, message).with_path(root));
         }
         if !catalog.exists() && root.join(REBUILT).exists() {

@@ -1,5 +1,5 @@
-//! Who writes to the chest: each opening is a session, with a lock file of its own from its first change on, which the system
-//! frees when the process dies, however it dies. Who only reads leaves nothing behind.
+//! Who changes the chest: each opening is a session, with a lock file of its own from its first change on, which the
+//! system frees when the process dies, however it dies. Who only reads leaves nothing behind.
 
 use std::collections::hash_map::RandomState;
 use std::fs::{self, File, OpenOptions};
@@ -212,6 +212,7 @@ mod tests {
         assert_eq!(process_of(File::open(&path)), Some(7));
         assert_eq!(process_of(Err(io::ErrorKind::PermissionDenied.into())), Some(0));
     }
+
     /// What does not compress, and so has a file.
     fn large() -> Vec<u8> {
         (0..100_000_u64).map(|i| twox_hash::XxHash3_64::oneshot(&i.to_le_bytes()) as u8).collect()
