@@ -87,6 +87,7 @@ mod key;
 #[cfg(feature = "lazy")]
 mod lazy;
 mod memory;
+mod pause;
 #[cfg(any(feature = "arrow", feature = "ndarray", feature = "polars"))]
 mod select;
 mod stage;

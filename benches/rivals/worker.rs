@@ -108,7 +108,7 @@ impl Sums {
 
 trait Arrays {
     fn put(&self, i: usize, array: &Array1<f64>) -> Result<()>;
-    /// Puts an array that is not needed any more.
+    /// Puts an array that nobody needs any more.
     fn give(&self, i: usize, array: Array1<f64>) -> Result<()> {
         self.put(i, &array)
     }
@@ -194,6 +194,18 @@ fn arrays(store: &dyn Arrays, data: Data, phase: &str, count: usize) -> Result<(
         return report("reopen", mib / seconds(|| (0..count).try_for_each(read))?);
     }
     let mut array: Array1<f64> = data.elements(LEN).collect();
+    if phase == "give" {
+        let numbered = |i: usize| {
+            array[0] = i as f64;
+            array.clone()
+        };
+        let arrays: Vec<Array1<f64>> = (0..count).map(numbered).collect();
+        let give = seconds(|| {
+            arrays.into_iter().enumerate().try_for_each(|(i, array)| store.give(i, array))?;
+            store.publish()
+        })?;
+        return report("given", mib / give);
+    }
     forget_peak();
     let insert = seconds(|| {
         for i in 0..count {

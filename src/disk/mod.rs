@@ -9,6 +9,7 @@ mod filesystem;
 mod fork;
 mod label;
 mod parts;
+mod pieces;
 mod rebuild;
 pub(crate) mod report;
 mod session;

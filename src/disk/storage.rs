@@ -7,6 +7,8 @@ use std::io;
 use std::path::Path;
 use std::sync::{Arc, LazyLock};
 
+use super::pieces::Pieces;
+
 /// Files and folders.
 pub(crate) trait Storage: fmt::Debug + Send + Sync {
     /// Makes a file for reading and writing. It must not exist.
@@ -191,6 +193,8 @@ fn not_regular() -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, "it is not a regular file")
 }
 
+static PIECES: Pieces = Pieces::new();
+
 impl StorageFile for File {
     #[cfg(any(feature = "arrow", feature = "ndarray", feature = "polars"))]
     fn as_file(&self) -> Option<&File> {
@@ -208,7 +212,7 @@ impl StorageFile for File {
 
     #[cfg(unix)]
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
-        std::os::unix::fs::FileExt::write_at(self, bytes, offset)
+        PIECES.write(bytes, offset, |piece| std::os::unix::fs::FileExt::write_at(self, piece, offset))
     }
 
     #[cfg(windows)]
@@ -218,6 +222,6 @@ impl StorageFile for File {
 
     #[cfg(windows)]
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
-        std::os::windows::fs::FileExt::seek_write(self, bytes, offset)
+        PIECES.write(bytes, offset, |piece| std::os::windows::fs::FileExt::seek_write(self, piece, offset))
     }
 }

@@ -10,8 +10,7 @@ use twox_hash::XxHash3_128;
 use super::{BLOCK, Compression, FrameFormat};
 use crate::disk::{Storage, StorageFile, retry, write_all_at};
 
-/// Files are written in pieces of this size, the size of a large page: the system keeps them in such pages then, which makes
-/// a mapped file faster to read by a tenth.
+/// What is gathered before it is written: a large page, in which the system may keep it.
 const PIECE: usize = 2 * BLOCK;
 
 /// Where [`Value::encode`](crate::Value::encode) writes to.

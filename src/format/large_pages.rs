@@ -5,11 +5,12 @@
 //! as soon as one takes longer than small pages would, no more are asked for, for a while. NumPy asks for them always.
 
 use std::mem::MaybeUninit;
-use std::sync::LazyLock;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::mm::{Advice, madvise};
+
+use crate::pause::Pause;
 
 const LARGE: usize = 2 << 20;
 const SMALL: usize = 4 << 10;
@@ -26,9 +27,6 @@ const SAMPLE: usize = 64;
 /// A large page that takes no longer was at hand.
 const QUICK: Duration = Duration::from_micros(300);
 
-/// After a page that was not at hand, none is asked for so many times as long: asking costs this part of the time at most.
-const PATIENCE: u32 = 50;
-
 /// Asks the system for large pages where this memory was never touched. What is in it stays as it is.
 pub(super) fn ask(memory: &mut [MaybeUninit<u8>]) {
     static PAUSE: Pause = Pause::new();
@@ -38,7 +36,7 @@ pub(super) fn ask(memory: &mut [MaybeUninit<u8>]) {
         && ASKED.fetch_add(1, Ordering::Relaxed) < MOST
         && let Err(wasted) = advise(memory)
     {
-        PAUSE.begin(wasted.saturating_mul(PATIENCE));
+        PAUSE.begin(wasted);
     }
 }
 
@@ -87,30 +85,6 @@ fn tell(memory: &mut [MaybeUninit<u8>], wish: Wish) -> Result<(), Duration> {
     Err(Duration::MAX)
 }
 
-/// A while in which nothing is asked for.
-struct Pause(AtomicU64);
-
-impl Pause {
-    const fn new() -> Self {
-        Self(AtomicU64::new(0))
-    }
-
-    /// Since the first look.
-    fn now() -> Duration {
-        static FIRST: LazyLock<Instant> = LazyLock::new(Instant::now);
-        FIRST.elapsed()
-    }
-
-    fn is_on(&self) -> bool {
-        Self::now() < Duration::from_micros(self.0.load(Ordering::Relaxed))
-    }
-
-    fn begin(&self, length: Duration) {
-        let end = Self::now().saturating_add(length).as_micros();
-        self.0.store(u64::try_from(end).unwrap_or(u64::MAX), Ordering::Relaxed);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -129,18 +103,5 @@ mod tests {
                 assert!(memory.iter().all(|byte| unsafe { byte.assume_init() } == 7), "{start} {len}");
             }
         }
-    }
-
-    #[test]
-    fn a_pause_ends() {
-        let pause = Pause::new();
-        assert!(!pause.is_on());
-        pause.begin(Duration::from_secs(9));
-        assert!(pause.is_on());
-        pause.begin(Duration::MAX);
-        assert!(pause.is_on());
-        pause.begin(Duration::ZERO);
-        std::thread::sleep(Duration::from_millis(1));
-        assert!(!pause.is_on());
     }
 }
