@@ -19,14 +19,15 @@ impl Chest {
     ///
     /// Costs the writing of the rows and some work in the catalog for each part that there is. A part that is not larger than
     /// the new rows is written again together with them, up to 64 MiB: so a thousand small additions become some ten files.
-    /// A value of less than the [inline limit](crate::Builder::inline_limit) is written again as a whole, and so is, once, an
-    /// array in Fortran order. [`compact`](Self::compact) makes one file of all parts; so does this, which takes as long as reading
+    /// A value of less than the [inline limit](crate::Builder::inline_limit) is written again as a whole, in memory, and so is,
+    /// once, an array in Fortran order, or a frame that another library wrote (polars or Arrow). [`compact`](Self::compact) makes one file of all parts; so does this, which takes as long as reading
     /// and writing the whole value, with every five hundredth part, of which a value has so many only beyond some 16 GiB.
     ///
     /// # Errors
     /// [`WrongType`](crate::ErrorKind::WrongType) when the value is of another type, [`Invalid`](crate::ErrorKind::Invalid)
     /// when the rows have another shape or other columns, [`Unsupported`](crate::ErrorKind::Unsupported) for an array without
-    /// axes, and those of every method that writes. Then the value is as it was.
+    /// axes, and those of every method that writes. Then the value is as it was; but rows that were published, and could not be
+    /// made durable at once where that [is wanted](crate::Durability::Immediate), stay.
     ///
     /// ```
     /// # #[cfg(feature = "ndarray")] {

@@ -25,8 +25,8 @@ pub enum Durability {
     /// In the background, after 5 seconds at the latest, and when the chest is closed. Nobody waits for it.
     #[default]
     Eventual,
-    /// At once: [`flush`](Chest::flush) returns when everything is durable, as does whatever else publishes. Some
-    /// milliseconds a file.
+    /// At once: [`flush`](Chest::flush) returns when everything is durable, as does whatever else publishes or removes. Some
+    /// milliseconds a file. What could not be made durable is published all the same, and tried again by the next of these.
     Immediate,
 }
 

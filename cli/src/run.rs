@@ -40,9 +40,9 @@ impl Request {
         }
         let (code, stdout, stderr) = &*run.value;
         if run.status != Status::Computed {
-            out.write_all(stdout)?;
-            out.flush()?;
-            io::stderr().write_all(stderr)?;
+            // As when it was computed: that nobody reads any more changes nothing of the outcome.
+            ignore_closed(out.write_all(stdout).and_then(|()| out.flush()))?;
+            ignore_closed(io::stderr().write_all(stderr))?;
         }
         chest.flush()?;
         if *code == 0 { Ok(()) } else { Err(Failure::Command(*code)) }
@@ -124,6 +124,10 @@ fn run(command: &[String]) -> Result<Outcome> {
     });
     let status = wait(&mut child, program)?;
     Ok((code(status), stdout?, stderr?))
+}
+
+fn ignore_closed(written: io::Result<()>) -> io::Result<()> {
+    written.or_else(|error| if error.kind() == io::ErrorKind::BrokenPipe { Ok(()) } else { Err(error) })
 }
 
 fn wait(child: &mut Child, program: &str) -> Result<ExitStatus> {

@@ -7,7 +7,7 @@ use quote::quote;
 use syn::{DeriveInput, LitStr, parse_macro_input};
 
 /// Implements `icechest::Plain`, so that a serde type can be stored. `#[plain(name = "…")]` sets the name that it is
-/// stored under; without it that is the type's full path.
+/// stored under, followed by those of its parameters if it has any; without it that is the type's full path.
 #[proc_macro_derive(Plain, attributes(plain))]
 pub fn derive_plain(input: TokenStream) -> TokenStream {
     let input = parse_macro_input!(input as DeriveInput);
@@ -57,10 +57,24 @@ fn expand(input: &DeriveInput) -> syn::Result<proc_macro2::TokenStream> {
             Ok(())
         })?;
     }
+    // What parameters stand for is a part of the name, as it is without one: other bytes are stored for other types.
+    let types = input.generics.type_params().map(|parameter| {
+        let parameter = &parameter.ident;
+        quote!(<#parameter as ::icechest::Plain>::name())
+    });
+    let constants = input.generics.const_params().map(|parameter| {
+        let parameter = &parameter.ident;
+        quote!(::std::string::ToString::to_string(&#parameter))
+    });
+    let parameters: Vec<_> = types.chain(constants).collect();
     let name = name.map(|name| {
+        let name = match parameters.as_slice() {
+            [] => quote!(::std::string::String::from(#name)),
+            parameters => quote!(::std::format!("{}<{}>", #name, [#(#parameters),*].join(", "))),
+        };
         quote! {
             fn name() -> ::std::string::String {
-                ::std::string::String::from(#name)
+                #name
             }
         }
     });

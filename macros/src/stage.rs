@@ -152,10 +152,16 @@ fn place(signature: &Signature) -> TokenStream {
     let types = signature.generics.type_params().map(|parameter| &parameter.ident);
     let constants = signature.generics.const_params().map(|parameter| &parameter.ident);
     let receiver = signature.receiver().map(|_| quote!(::std::any::type_name::<Self>(),));
+    // Without a receiver `Self` may be nothing. Unlike an item, a closure has what generic parameters around it stand for.
+    let closure = match signature.receiver() {
+        Some(_) => quote!(""),
+        None => quote!(::std::any::type_name_of_val(&|| ())),
+    };
     quote! {
         fn __inside() {}
         let __place = ::icechest::__private::place(
             ::std::any::type_name_of_val(&__inside),
+            #closure,
             &[#receiver #(::std::any::type_name::<#types>(),)* #(&::std::format!("{:?}", #constants),)*],
         );
     }

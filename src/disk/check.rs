@@ -82,7 +82,7 @@ impl<'a> Check<'a> {
 
     /// Tells whether nothing stands in the place of the folders, perhaps after a repair.
     fn check_folders(&self, root: &Path, report: &mut Report) -> Result<bool> {
-        let storage = Os { private: true };
+        let storage = Os::of_chest(root);
         let mut has_folders = true;
         for name in FOLDERS {
             let path = root.join(name);
@@ -111,8 +111,9 @@ impl<'a> Check<'a> {
         report.add(None, MANIFEST, "the chest's format file is missing or damaged").is_saved = self.repair;
         if self.repair {
             let path = root.join(MANIFEST);
-            super::quarantine(root, &path, &Os { private: true })?;
-            super::write_manifest(root, &Session::alone(), &Os { private: true })
+            let storage = Os::of_chest(root);
+            super::quarantine(root, &path, &storage)?;
+            super::write_manifest(root, &Session::alone(), &storage)
                 .map_err(|error| Error::io("cannot write the chest's format file", error).with_path(&path))?;
         }
         Ok(())
@@ -244,19 +245,20 @@ impl Disk {
 /// Whether there is a chest, or what is left of one.
 fn is_chest(root: &Path) -> bool {
     let has_label = |name: String| {
-        let file = Os { private: true }.open(&root.join(VALUES).join(name));
+        let file = Os::of_chest(root).open(&root.join(VALUES).join(name));
         file.is_ok_and(|file| label::read(&*file).is_ok())
     };
     [MANIFEST, CATALOG].iter().any(|name| root.join(name).exists())
-        || Os { private: true }.list(&root.join(VALUES)).is_ok_and(|names| names.into_iter().any(has_label))
+        || Os::of_chest(root).list(&root.join(VALUES)).is_ok_and(|names| names.into_iter().any(has_label))
 }
 
 /// Opens a directory as it is: what dead processes left stays, to be told.
 fn open(root: &Path) -> Result<Disk> {
     let (compression, frame_format) = (Compression::default(), FrameFormat::default());
-    let settings =
-        DiskSettings { inline_limit: 0, compression, disk_speed: None, frame_format, limit: None, private: true };
-    Disk::open_as_it_is(root.to_owned(), settings, Arc::new(Os { private: true }))
+    let storage = Os::of_chest(root);
+    let private = storage.private;
+    let settings = DiskSettings { inline_limit: 0, compression, disk_speed: None, frame_format, limit: None, private };
+    Disk::open_as_it_is(root.to_owned(), settings, Arc::new(storage))
 }
 
 /// All rows, without the bytes of small values, which are verified on the way; those of which do not match go to

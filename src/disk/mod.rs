@@ -134,6 +134,9 @@ impl Disk {
     pub(crate) fn open_as_it_is(root: PathBuf, settings: DiskSettings, storage: Arc<dyn Storage>) -> Result<Self> {
         let manifest = attend(&root)?;
         let catalog = open_catalog(&root, &*storage)?;
+        // Of a repair that came to no end; none is at work, or this process would not be let in. What is changed from now on
+        // it does not know, and a later repair would take it for the catalog.
+        let _ = retry(|| storage.remove(&root.join(rebuild::REBUILT)));
         let session = Session::begin(&root.join(LOCKS), settings.private);
         Self::new(root, storage, catalog, session, settings, None, manifest)
     }

@@ -8,6 +8,8 @@ use std::path::Path;
 use super::catalog::{Catalog, Row, salvage};
 use super::parts::{Part, Place};
 use super::report::{Progress, Report, relative};
+#[cfg(unix)]
+use super::storage::mode;
 use super::storage::{Os, Storage};
 use super::{CATALOG, LOCKS, VALUES, keep_out, label, make_catalog, quarantine, refuse_links, session, values};
 use crate::error::{Error, ErrorKind, Result};
@@ -15,7 +17,7 @@ use crate::format::{Payload, checksum};
 use crate::key::Key;
 
 /// A new catalog that is complete but not in its place yet.
-const REBUILT: &str = "catalog.sqlite.rebuilt";
+pub(super) const REBUILT: &str = "catalog.sqlite.rebuilt";
 
 /// What SQLite keeps beside a database.
 const LOGS: [&str; 2] = ["-wal", "-shm"];
@@ -30,7 +32,7 @@ pub(super) fn rebuild(
     mut report: Report,
     on_progress: &mut dyn FnMut(&Progress),
 ) -> Result<Report> {
-    let storage = Os { private: true };
+    let storage = Os::of_chest(root);
     let io = |error| Error::io("cannot make the catalog again", error).with_path(root);
     let catalog = root.join(CATALOG);
     // Until the end.
@@ -109,7 +111,7 @@ fn read_files(
     report: &mut Report,
     on_progress: &mut dyn FnMut(&Progress),
 ) -> Result<(Vec<Found>, Vec<String>)> {
-    let storage = Os { private: true };
+    let storage = Os::of_chest(root);
     let names = match storage.list(&root.join(VALUES)) {
         Ok(names) => names,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok((Vec::new(), Vec::new())),
@@ -258,7 +260,7 @@ fn with_parts(row: &Row, file: &str, parts: &[Found]) -> Option<Row> {
 }
 
 /// Makes a whole catalog beside the old one.
-fn make(root: &Path, rows: &[Row], storage: &dyn Storage) -> Result<()> {
+fn make(root: &Path, rows: &[Row], storage: &Os) -> Result<()> {
     let path = root.join(REBUILT);
     let temporary = root.join(format!("{REBUILT}.new"));
     let io = |error| Error::io("cannot make the catalog again", error).with_path(&path);
@@ -268,7 +270,13 @@ fn make(root: &Path, rows: &[Row], storage: &dyn Storage) -> Result<()> {
         left.push(name);
         let _ = fs::remove_file(left);
     }
-    make_catalog(&temporary, true).map_err(io)?;
+    make_catalog(&temporary, storage.private).map_err(io)?;
+    #[cfg(unix)]
+    if let Some(mode) = mode(root) {
+        // Whoever could use the chest can use it afterwards.
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(mode & 0o666);
+        fs::set_permissions(&temporary, mode).map_err(io)?;
+    }
     let catalog = Catalog::create(&temporary, true, &storage.boot())?;
     for batch in rows.chunks(BATCH) {
         catalog.write(true, false, None, |transaction| transaction.publish(batch).map(|_| ()))?;

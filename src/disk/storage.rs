@@ -95,6 +95,24 @@ pub(crate) struct Os {
     pub(crate) private: bool,
 }
 
+impl Os {
+    /// Makes files for those who may read the chest in `root`.
+    pub(crate) fn of_chest(root: &Path) -> Self {
+        Self { private: mode(root).is_none_or(|mode| mode & 0o077 == 0) }
+    }
+}
+
+/// Who may do what with the values of the chest in `root`, where the system has modes.
+pub(super) fn mode(root: &Path) -> Option<u32> {
+    #[cfg(unix)]
+    return fs::metadata(root.join(super::VALUES)).ok().map(|meta| std::os::unix::fs::MetadataExt::mode(&meta));
+    #[cfg(not(unix))]
+    return {
+        _ = root;
+        None
+    };
+}
+
 impl Storage for Os {
     fn create(&self, path: &Path) -> io::Result<Arc<dyn StorageFile>> {
         let mut options = OpenOptions::new();

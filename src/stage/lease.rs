@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::context::Id;
-use crate::disk::LEASES;
+use crate::disk::{LEASES, Os, Storage};
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::{Digest, Key};
 
@@ -147,7 +147,8 @@ impl Request {
         loop {
             let file = match open_safely(&mut options, &self.path) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    self.path.parent().map_or(Ok(()), fs::create_dir_all)?;
+                    let folders = Os { private: self.private };
+                    self.path.parent().map_or(Ok(()), |parent| folders.create_dir(parent))?;
                     open_safely(&mut options, &self.path)?
                 }
                 file => file?,

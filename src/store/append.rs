@@ -33,22 +33,33 @@ impl Store {
                 Some(row) => check_type::<V>(key, row.kind, &row.stored_name)
                     .and_then(|()| self.read_rows::<V>(row, 0, Some(0)))
                     .and_then(|stored| self.append_to(&lock, row, &stored, &rows)),
-                None => self.write(key, &*rows).and_then(|draft| self.publish_over(&lock, None, draft)).map(|()| 0),
+                None => self
+                    .write(key, &*rows)
+                    .and_then(|draft| self.publish_over(&lock, None, draft))
+                    .map(|done| (0, done)),
             };
             match done {
+                Ok((parts, synced)) => return synced.map(|()| parts).map_err(|error| error.with_key(key)),
                 // What was read belongs to a version that is no more.
                 Err(_) if self.disk.catalog().version(key)? != row.map(|row| row.version) => {}
-                done => return done.map_err(|error| error.with_key(key)),
+                Err(error) => return Err(error.with_key(key)),
             }
         }
         Err(Error::new(ErrorKind::Busy, "other processes change the value all the time").with_key(key))
     }
 
-    fn append_to<V: Partial>(&self, lock: &KeyLock<'_>, row: &Row, stored: &V, rows: &Arc<V>) -> Result<usize> {
+    /// Gives how many parts there are then, and what became of making them durable.
+    fn append_to<V: Partial>(
+        &self,
+        lock: &KeyLock<'_>,
+        row: &Row,
+        stored: &V,
+        rows: &Arc<V>,
+    ) -> Result<(usize, Result<()>)> {
         rows.check_follows(stored)?;
         let count = rows.height()? as u64;
         if count == 0 {
-            return Ok(0);
+            return Ok((0, Ok(())));
         }
         let as_part = match row.rows().filter(|_| has_room_for_parts(row)) {
             Some(before) => self.draft_rows(row, before, rows, count)?,
@@ -58,8 +69,8 @@ impl Store {
             Some(draft) => draft,
             None => (self.with_joined(row, 0, row.bytes, rows, |joined| self.write(lock.key(), joined))?, 0),
         };
-        self.publish_over(lock, Some(row.version), draft)?;
-        Ok(parts)
+        let synced = self.publish_over(lock, Some(row.version), draft)?;
+        Ok((parts, synced))
     }
 
     /// Writes rows as a part, together with small parts before. Gives how many parts there are then; none if the rows cannot
@@ -104,15 +115,16 @@ impl Store {
         work(&V::join(vec![stored, rows.part(&Selection::default())?])?)
     }
 
-    /// Publishes what is made of a version in its place; memory forgets what it had.
-    fn publish_over(&self, lock: &KeyLock<'_>, old: Option<i64>, draft: Draft) -> Result<()> {
+    /// Publishes what is made of a version in its place; memory forgets what it had. Gives what became of making it durable,
+    /// where that is wanted at once: if that fails it is published all the same.
+    fn publish_over(&self, lock: &KeyLock<'_>, old: Option<i64>, draft: Draft) -> Result<Result<()>> {
         let (versions, commit) = self.disk.publish_over(Old::Just(old), vec![draft])?;
         if let (Some(old), [new]) = (old, versions.as_slice()) {
             self.disk.note_verified_as(old, *new);
         }
         let synced = self.sync_if_wanted();
         self.forget_replaced(lock, commit);
-        synced
+        Ok(synced)
     }
 
     /// Reads rows of a stored value, from `start` to the end or as many as are wanted.
@@ -143,8 +155,9 @@ impl Store {
                 self.disk.complete(place, encoder, About { kind, stored_name, bytes, format })
             });
             match written.and_then(|draft| self.publish_over(&lock, Some(row.version), draft)) {
+                Ok(synced) => return synced.map(|()| Some(true)).map_err(|error| error.with_key(key)),
                 Err(_) if self.disk.catalog().version(key)? != Some(row.version) => {}
-                done => return done.map(|()| Some(true)).map_err(|error| error.with_key(key)),
+                Err(error) => return Err(error.with_key(key)),
             }
         }
         Err(Error::new(ErrorKind::Busy, "other processes change the value all the time").with_key(key))

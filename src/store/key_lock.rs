@@ -13,6 +13,8 @@ pub(super) struct Work {
     pub(super) owner: ThreadId,
     /// The new value depends on the old one, so an insert has to wait.
     is_change: bool,
+    /// Whether a background writer has come in vain.
+    pub(super) is_awaited: bool,
 }
 
 /// The right to load, publish, change or remove the value of a key. Released on drop.
@@ -68,7 +70,7 @@ impl Store {
 
     fn lock(&self, key: &Key, is_change: bool) -> Result<KeyLock<'_>> {
         let mut state = self.wait_for(key, |_| true)?;
-        state.busy.insert(key.clone(), Work { owner: thread::current().id(), is_change });
+        state.busy.insert(key.clone(), Work { owner: thread::current().id(), is_change, is_awaited: false });
         Ok(KeyLock { store: self, key: key.clone(), is_released: false })
     }
 
@@ -129,7 +131,7 @@ impl Store {
         if state.busy.contains_key(key) {
             return None;
         }
-        state.busy.insert(key.clone(), Work { owner: thread::current().id(), is_change: false });
+        state.busy.insert(key.clone(), Work { owner: thread::current().id(), is_change: false, is_awaited: false });
         Some(KeyLock { store: self, key: key.clone(), is_released: false })
     }
 }

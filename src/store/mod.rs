@@ -25,6 +25,7 @@ mod watch;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, PoisonError, Weak};
+use std::time::Duration;
 
 use self::background::Background;
 use self::digests::Digests;
@@ -135,7 +136,12 @@ impl Store {
     }
 
     /// Waits for a change, or for nothing.
-    fn wait<'a>(&'a self, mut state: Locked<'a>) -> Locked<'a> {
+    fn wait<'a>(&'a self, state: Locked<'a>) -> Locked<'a> {
+        self.wait_at_most(state, None)
+    }
+
+    /// As [`wait`](Self::wait), for so long at most.
+    fn wait_at_most<'a>(&'a self, mut state: Locked<'a>, most: Option<Duration>) -> Locked<'a> {
         if !state.residents.gone.is_empty() {
             drop(state);
             return self.state();
@@ -148,7 +154,10 @@ impl Store {
             self.wake(&state);
         }
         state.waiting += 1;
-        let mut state = state.wait(|guard| self.changed.wait(guard).unwrap_or_else(PoisonError::into_inner));
+        let mut state = state.wait(|guard| match most {
+            None => self.changed.wait(guard).unwrap_or_else(PoisonError::into_inner),
+            Some(most) => self.changed.wait_timeout(guard, most).unwrap_or_else(PoisonError::into_inner).0,
+        });
         state.waiting -= 1;
         state.writers.extend(std::iter::repeat_n(me, mine));
         state
@@ -196,6 +205,11 @@ impl Store {
         let result = change(Arc::make_mut(&mut value));
         room.end(&mut self.state());
         self.insert_locked(&lock, value)?;
+        // Who changes a value again and again keeps the writers from it, so it does their work.
+        if self.state().busy.get(key).is_some_and(|work| work.is_awaited) {
+            // What failed stays dirty, as it does with them.
+            let _: Result<()> = self.publish(std::slice::from_ref(&lock));
+        }
         drop(lock);
         self.spill(self.state())?;
         Ok(Some(result))
@@ -241,7 +255,6 @@ impl Store {
             only_in_memory += usize::from(is_dirty && self.disk.catalog().version(key)?.is_none());
         }
         let (on_disk, commit) = self.disk.remove(&keys)?;
-        self.note_unsynced();
         let mut state = self.state();
         for (key, resident) in keys.iter().zip(residents) {
             // A value that came after this removal began stays.
@@ -251,6 +264,8 @@ impl Store {
             }
         }
         commit.known();
+        drop(state);
+        self.sync_if_wanted()?;
         Ok(on_disk + only_in_memory)
     }
 

@@ -65,6 +65,9 @@ const SYNC_EVERY: Duration = Duration::from_secs(5);
 /// It waits so long for more values to publish together with the first.
 const LINGER: Duration = Duration::from_millis(5);
 
+/// A background writer for which nothing was left but what others work on looks again after so long.
+const RETRY: Duration = Duration::from_millis(50);
+
 /// A thread on the list of writers; it is taken off also after a panic in a user's encoder.
 ///
 /// Who needs room waits for writers, and then for nobody: so a thread that locks several keys to publish them is on the
@@ -218,7 +221,12 @@ impl Store {
                 // A closure that flushes cannot publish the value that it is changing.
                 dirty.retain(|key| !failed.contains(key) && state.busy.get(key).is_none_or(|work| work.owner != me));
                 if dirty.is_empty() {
-                    return failure.map_or(Ok(()), Err);
+                    drop(state);
+                    // What a background writer has published, and could not make durable.
+                    let is_missing =
+                        self.durability == Durability::Immediate && self.is_unsynced.load(Ordering::Relaxed);
+                    let synced = if is_missing { self.sync() } else { Ok(()) };
+                    return failure.map_or(synced, Err);
                 }
                 self.wait_for_any(state, &dirty)?;
                 continue;
@@ -278,9 +286,11 @@ impl Store {
             }
             let batch = self.next_batch(&mut state);
             if batch.is_empty() {
-                // Others work on all that is left. Whoever looked again and again would keep them from the state.
+                // Others work on all that is left. Whoever looked again and again would keep them from the state; but
+                // they may work for long, while more values come in.
                 if !state.pending.is_empty() {
-                    drop(self.wait(state));
+                    // No time passes in the model, which would look again for ever.
+                    drop(self.wait_at_most(state, (!cfg!(feature = "model")).then_some(RETRY)));
                 }
                 continue;
             }
@@ -329,7 +339,10 @@ impl Store {
                     batch.add(size);
                     locks.push(lock);
                 }
-                None => state.pending.push_back(edition),
+                None => {
+                    state.busy.entry(key).and_modify(|work| work.is_awaited = true);
+                    state.pending.push_back(edition);
+                }
             }
         }
         locks

@@ -25,7 +25,7 @@ fn until(mut is_so: impl FnMut() -> bool) {
     panic!("it does not happen");
 }
 
-/// Storage on which no file is made while its gate is closed.
+/// Storage on which no file is made while its gate is closed, and nothing made durable if it is told so.
 #[derive(Clone, Debug, Default)]
 struct Gated(Arc<(Mutex<Gate>, Condvar)>);
 
@@ -33,6 +33,7 @@ struct Gated(Arc<(Mutex<Gate>, Condvar)>);
 struct Gate {
     is_closed: bool,
     waiting: usize,
+    fails_to_sync: bool,
 }
 
 const OS: Os = Os { private: true };
@@ -45,6 +46,10 @@ impl Gated {
 
     fn waiting(&self) -> usize {
         self.0.0.lock().unwrap().waiting
+    }
+
+    fn fail_to_sync(&self, fails: bool) {
+        self.0.0.lock().unwrap().fails_to_sync = fails;
     }
 }
 
@@ -88,7 +93,10 @@ impl Storage for Gated {
     }
 
     fn sync(&self, path: &Path) -> io::Result<()> {
-        OS.sync(path)
+        match self.0.0.lock().unwrap().fails_to_sync {
+            true => Err(io::Error::other("the medium is gone")),
+            false => OS.sync(path),
+        }
     }
 
     fn boot(&self) -> String {
@@ -276,4 +284,74 @@ fn a_watch_of_this_system_ends_with_its_chest() {
     let path = chest.path().to_owned();
     drop(chest);
     assert!(!path.exists());
+}
+
+fn durable_on(dir: &Path, storage: &Gated) -> Chest {
+    let settings = Chest::builder().durability(Durability::Immediate).inline_limit(0);
+    settings.open_on(dir, Arc::new(storage.clone())).unwrap()
+}
+
+#[test]
+fn flush_tells_what_the_background_could_not_make_durable() {
+    let dir = tempfile::tempdir().unwrap();
+    let storage = Gated::default();
+    let chest = durable_on(dir.path(), &storage);
+    storage.fail_to_sync(true);
+    chest.insert("x", block(1)).unwrap();
+    until(|| chest.stats().unwrap().published == 1);
+    assert!(chest.flush().is_err());
+    assert!(chest.flush().is_err(), "as often as it is asked");
+    storage.fail_to_sync(false);
+    chest.flush().unwrap();
+    let is_unsynced = || chest.store().unwrap().is_unsynced.load(SeqCst);
+    assert!(!is_unsynced());
+    assert!(chest.remove("x").unwrap());
+    assert!(!is_unsynced(), "a removal is durable too");
+}
+
+#[cfg(feature = "ndarray")]
+#[test]
+fn rows_whose_sync_fails_are_appended_once() {
+    use ndarray::Array1;
+
+    let dir = tempfile::tempdir().unwrap();
+    let storage = Gated::default();
+    let chest = durable_on(dir.path(), &storage);
+    let rows = |value: f64| Array1::from_elem(5_000, value);
+    chest.append("log", rows(1.0)).unwrap();
+    storage.fail_to_sync(true);
+    let error = chest.append("log", rows(2.0)).unwrap_err();
+    assert!(error.to_string().contains("log"), "{error}");
+    let len = || chest.get::<Array1<f64>>("log").unwrap().len();
+    assert_eq!(len(), 10_000);
+    assert!(chest.compact("log").is_err());
+    assert_eq!((len(), chest.info("log").unwrap().parts), (10_000, 1));
+    storage.fail_to_sync(false);
+    chest.append("log", rows(3.0)).unwrap();
+    assert_eq!(len(), 15_000);
+}
+
+#[test]
+fn a_long_change_keeps_no_other_value_from_the_disk_and_is_published_at_its_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let storage = Gated::default();
+    let chest = Chest::builder().inline_limit(0).open_on(dir.path(), Arc::new(storage.clone())).unwrap();
+    // The writer is kept until the change has begun.
+    storage.set(true);
+    let _opens = Opens(&storage);
+    chest.insert("old", block(0)).unwrap();
+    until(|| storage.waiting() == 1);
+    chest.insert("model", block(1)).unwrap();
+    let change = |model: &mut Vec<u64>| {
+        storage.set(false);
+        let is_awaited = |state: &super::Locked<'_>| state.busy.values().any(|work| work.is_awaited);
+        until(|| is_awaited(&chest.store().unwrap().state()));
+        chest.insert("new", block(2)).unwrap();
+        until(|| chest.stats().unwrap().published == 2);
+        model[0] = 7;
+    };
+    chest.update("model", change).unwrap();
+    let stats = chest.stats().unwrap();
+    assert_eq!((stats.published, stats.dirty), (3, 0));
+    assert_eq!(chest.get::<Vec<u64>>("model").unwrap()[0], 7);
 }

@@ -237,14 +237,23 @@ impl Pieces {
 
 /// Writes the frame that is read as one file, row group by row group.
 pub(crate) fn rewrite(input: &mut Decoder, out: Encoder) -> Result<(Encoder, Format, u64)> {
-    let nothing = Selection { rows: Some(0..0), columns: None };
-    let mut pieces = Pieces::new(DataFrame::decode_part(input, &nothing)?.schema(), out)?;
+    let mut pieces = Pieces::new(without_rows(input)?.schema(), out)?;
     let rows = rows_in_catalog(input).unwrap_or(0);
     for start in (0..rows).step_by(GROUP_ROWS) {
         let group = Selection { rows: Some(start..start.saturating_add(GROUP_ROWS)), columns: None };
         pieces.write(&DataFrame::decode_part(input, &group)?)?;
     }
     pieces.finish()
+}
+
+fn without_rows(input: &mut Decoder) -> Result<DataFrame> {
+    DataFrame::decode_part(input, &Selection { rows: Some(0..0), columns: None })
+}
+
+/// Whether polars knows the types of a stored frame.
+#[cfg(feature = "arrow")]
+pub(crate) fn reads(input: &mut Decoder) -> bool {
+    without_rows(input).is_ok()
 }
 
 fn describe(out: &mut Encoder, schema: &Schema, rows: usize) {

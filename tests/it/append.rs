@@ -122,9 +122,16 @@ fn frames_grow_whatever_reads_them() {
     chest.append("f", frame(10_000, 3_000)).unwrap();
     chest.append("f", frame(0, 1_000)).unwrap();
     check(&chest);
+    let columns = || chest.info("f").unwrap().about["columns"].clone();
+    let before = columns();
     assert!(chest.compact("f").unwrap());
     check(&chest);
     assert_eq!(chest.info("f").unwrap().about["rows"].as_u64(), Some(14_000));
+    // By the library that wrote it, so more rows can follow.
+    assert_eq!(columns(), before);
+    chest.append("f", frame(0, 100)).unwrap();
+    assert_eq!(chest.info("f").unwrap().parts, 2);
+    assert_eq!(*chest.get::<DataFrame>("f").unwrap(), whole.vstack(&frame(0, 100)).unwrap());
     // Of Arrow's types, which polars has others for.
     let text = |from: &str| {
         let texts: Vec<String> = (0..40_000).map(|i| format!("{from} {i}")).collect();
@@ -133,8 +140,11 @@ fn frames_grow_whatever_reads_them() {
     chest.insert("arrow", text("a")).unwrap();
     chest.append("arrow", text("b")).unwrap();
     assert_eq!(chest.info("arrow").unwrap().parts, 2);
-    chest.append("arrow", df!("s" => ["c"]).unwrap()).unwrap();
-    assert_eq!(chest.get::<RecordBatch>("arrow").unwrap().num_rows(), 80_001);
+    assert!(chest.compact("arrow").unwrap());
+    chest.append("arrow", text("c")).unwrap();
+    assert_eq!(chest.info("arrow").unwrap().parts, 2);
+    chest.append("arrow", df!("s" => ["d"]).unwrap()).unwrap();
+    assert_eq!(chest.get::<RecordBatch>("arrow").unwrap().num_rows(), 120_001);
     // Files that are mapped.
     let mapped = Chest::builder().budget(0).frame_format(FrameFormat::Arrow).temporary().unwrap();
     mapped.insert("f", frame(0, 10_000)).unwrap();

@@ -162,6 +162,36 @@ fn json_comes_back() {
 }
 
 #[test]
+fn json_that_could_not_be_read_again_is_refused() {
+    let chest = Chest::temporary().unwrap();
+    let deep = |depth: usize| {
+        (0..depth).fold(json!(1), |inner, at| if at % 2 == 0 { json!([0, inner]) } else { json!({"a": inner}) })
+    };
+    chest.insert("j", deep(127)).unwrap();
+    let error = chest.insert("j", deep(128)).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
+    come_back(&[same(deep(127))]);
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Plain)]
+#[plain(name = "timed")]
+struct Timed<T, const N: usize> {
+    at: u64,
+    value: T,
+}
+
+#[test]
+fn a_named_type_has_other_names_for_other_parameters() {
+    assert_eq!(<Timed<u64, 3> as Plain>::name(), "timed<u64, 3>");
+    let chest = Chest::temporary().unwrap();
+    chest.insert("k", Timed::<_, 3> { at: 1, value: 7_u64 }).unwrap();
+    chest.flush().unwrap();
+    assert_eq!(chest.get::<Timed<u64, 3>>("k").unwrap().value, 7);
+    assert_eq!(chest.get::<Timed<f64, 3>>("k").unwrap_err().kind(), ErrorKind::WrongType);
+    assert_eq!(chest.get::<Timed<u64, 4>>("k").unwrap_err().kind(), ErrorKind::WrongType);
+}
+
+#[test]
 fn text_and_bytes_are_taken_as_they_are_at_hand() {
     let chest = Chest::temporary().unwrap();
     chest.insert("s", "a str").unwrap();

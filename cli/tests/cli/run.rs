@@ -64,6 +64,16 @@ fn failures_run_again_unless_they_are_kept() {
         assert_eq!(run(&["--keep-failures"]).code, 7);
     }
     assert_eq!(runs(&shell), 3);
+    // Whoever reads no more of what it prints changes nothing of its outcome, whether it runs or not.
+    for _ in 0..2 {
+        let (closed, stdout) = std::io::pipe().unwrap();
+        drop(closed);
+        let (closed, stderr) = std::io::pipe().unwrap();
+        drop(closed);
+        let mut command = shell.command();
+        command.args(["run", "c", "--keep-failures", "--", "sh", "-c", "yes | head -100000; echo no >&2; exit 5"]);
+        assert_eq!(command.stdout(stdout).stderr(stderr).status().unwrap().code(), Some(5));
+    }
     // A signal, as shells tell it.
     assert_eq!(shell.run(["run", "c", "--", "sh", "-c", "kill -9 $$"]).code, 137);
 }

@@ -259,6 +259,13 @@ pub(crate) fn pieces(input: &mut Decoder) -> Result<Vec<ipc::Batches>> {
     read_pieces(input, &Selection::default(), |input, selection| read_frame(|| ipc::Batches::read(input, selection)))
 }
 
+/// Whether the columns of a stored frame are called as Arrow calls them.
+#[cfg(feature = "polars")]
+pub(crate) fn wrote(pieces: &[ipc::Batches], stored: &Decoder) -> bool {
+    let columns = pieces.first().map(|piece| serde_json::Value::from(described(piece.schema())));
+    stored.fact("columns") == columns.as_ref()
+}
+
 /// Writes batches as one file.
 pub(crate) fn rewrite(pieces: Vec<ipc::Batches>, out: Encoder) -> Result<(Encoder, Format, u64)> {
     // There is one at least.

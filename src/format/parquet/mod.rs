@@ -28,6 +28,9 @@ pub(crate) fn rewrite(input: &mut Decoder, out: Encoder) -> Result<(Encoder, For
     #[cfg(feature = "arrow")]
     match arrow::pieces(input) {
         Err(error) if error.kind() == ErrorKind::Unsupported && cfg!(feature = "polars") => {}
+        // What polars wrote it writes again: rows of its frames could not follow another library's as files of their own.
+        #[cfg(feature = "polars")]
+        Ok(pieces) if !arrow::wrote(&pieces, input) && frame::reads(input) => {}
         pieces => return arrow::rewrite(pieces?, out),
     }
     #[cfg(feature = "polars")]

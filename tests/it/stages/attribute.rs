@@ -390,3 +390,47 @@ fn futures_can_go_from_thread_to_thread() {
     is_send(fetch("a".into(), 1));
     is_send(CHEST.stage("f").call().run_async(async { 1u8 }));
 }
+
+trait Factor {
+    const FACTOR: u32;
+
+    #[stage(chest = CHEST)]
+    fn scaled(number: u32) -> u32 {
+        Self::FACTOR * number
+    }
+
+    #[stage(chest = CHEST)]
+    async fn scaled_later(number: u32) -> u32 {
+        Self::FACTOR * number
+    }
+}
+
+struct Two;
+struct Three;
+
+impl Factor for Two {
+    const FACTOR: u32 = 2;
+}
+
+impl Factor for Three {
+    const FACTOR: u32 = 3;
+}
+
+struct Scale<F>(F);
+
+impl<F: Factor> Scale<F> {
+    #[stage(chest = CHEST)]
+    fn of(number: u32) -> u32 {
+        F::FACTOR * number
+    }
+}
+
+#[test]
+fn a_function_without_a_receiver_belongs_to_its_type() {
+    for _ in 0..2 {
+        assert_eq!((Two::scaled(5), Three::scaled(5)), (10, 15));
+        assert_eq!((Scale::<Two>::of(7), Scale::<Three>::of(7)), (14, 21));
+        assert_eq!(block_on(async { (Two::scaled_later(5).await, Three::scaled_later(5).await) }), (10, 15));
+    }
+    assert_eq!(CHEST.stage_stats().unwrap()["of"].computed, 2);
+}

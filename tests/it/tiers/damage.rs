@@ -282,3 +282,45 @@ fn an_interrupted_repair_brings_back_no_older_value() {
     // Both are kept.
     assert_eq!(fs::read_dir(dir.path().join("quarantine")).unwrap().count(), 2);
 }
+
+#[test]
+fn what_a_repair_left_half_done_is_not_taken_for_the_catalog_later() {
+    let (dir, catalog) = (dir(), "catalog.sqlite");
+    let settings = || Chest::builder().inline_limit(0).open(dir.path()).unwrap();
+    let rebuilt = dir.path().join("catalog.sqlite.rebuilt");
+    settings().insert("a", value(0)).unwrap();
+    fs::copy(dir.path().join(catalog), &rebuilt).unwrap();
+    let chest = settings();
+    chest.insert("a", value(1)).unwrap();
+    chest.insert("b", value(2)).unwrap();
+    drop(chest);
+    assert!(!rebuilt.exists());
+    fs::remove_file(dir.path().join(catalog)).unwrap();
+    let report = Chest::check(dir.path()).repair(true).run().unwrap();
+    assert_eq!(report.rebuilt, Some(2), "{report}");
+    let chest = settings();
+    assert_eq!((&*chest.get("a").unwrap(), &*chest.get("b").unwrap()), (&value(1), &value(2)));
+}
+
+#[cfg(unix)]
+#[test]
+fn a_repair_keeps_a_chest_open_to_those_who_could_use_it() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    for (private, folder, file) in [(true, 0o700, 0o600), (false, 0o777, 0o666)] {
+        let dir = dir();
+        let (catalog, values) = (dir.path().join("catalog.sqlite"), dir.path().join("values"));
+        let chest = Chest::builder().private(private).inline_limit(0).open(dir.path()).unwrap();
+        chest.insert("a", value(0)).unwrap();
+        // Leaves the folder of the leases.
+        assert_eq!(*chest.stage("s").arg("x", 1).run(|| 2_u8).unwrap(), 2);
+        drop(chest);
+        let leases = mode(&dir.path().join("leases"));
+        assert_eq!(leases == 0o700, private, "{leases:o}");
+        fs::set_permissions(&values, fs::Permissions::from_mode(folder)).unwrap();
+        fs::remove_file(&catalog).unwrap();
+        assert!(Chest::check(dir.path()).repair(true).run().unwrap().rebuilt.is_some());
+        assert_eq!(mode(&catalog), file, "{:o}", mode(&catalog));
+    }
+}
