@@ -1,12 +1,14 @@
 //! The stream that a value is written to.
 
 use std::io::{self, Write};
+use std::ops::{Deref, DerefMut};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde_json::{Map, Value as Json};
 use twox_hash::XxHash3_128;
 
+use super::buffer::Pool;
 use super::{BLOCK, Compression, FrameFormat};
 use crate::disk::{Storage, StorageFile, retry, write_all_at};
 
@@ -47,8 +49,8 @@ pub struct Encoder {
     #[cfg(feature = "ndarray")]
     is_part: bool,
     file: Option<TemporaryFile>,
-    head: Vec<u8>,
-    block: Vec<u8>,
+    head: Piece,
+    block: Piece,
     written: u64,
     checksums: Vec<u8>,
     about: Map<String, Json>,
@@ -117,8 +119,8 @@ impl Encoder {
             #[cfg(feature = "ndarray")]
             is_part: false,
             file: None,
-            head: Vec::new(),
-            block: Vec::new(),
+            head: Piece::default(),
+            block: Piece::default(),
             written: 0,
             checksums: Vec::new(),
             about: Map::new(),
@@ -191,7 +193,7 @@ impl Encoder {
         let head = std::mem::take(&mut self.head);
         if head.len() <= inline_limit && head.len() < BLOCK {
             let checksums = checksum(&head).to_vec();
-            return Ok(Encoded { body: Body::Inline(head), len, checksums, about: self.about });
+            return Ok(Encoded { body: Body::Inline(head.into_bytes()), len, checksums, about: self.about });
         }
         let tail = std::mem::take(&mut self.block);
         if !tail.is_empty() {
@@ -220,11 +222,59 @@ impl Encoder {
     }
 }
 
+/// Bytes that are gathered. Their memory goes to the next encoder that needs as much: fresh pages are dear.
+#[derive(Default)]
+struct Piece(Vec<u8>);
+
+static PIECES: Pool<Vec<u8>> = Pool::new();
+
+impl Piece {
+    fn add(&mut self, bytes: &[u8]) {
+        /// What is shorter need not be kept.
+        const SHORT: usize = 64 << 10;
+        if self.0.capacity() < PIECE
+            && self.0.len() + bytes.len() > SHORT
+            && let Some(mut kept) = PIECES.take()
+        {
+            kept.extend_from_slice(&self.0);
+            self.0 = kept;
+        }
+        self.0.extend_from_slice(bytes);
+    }
+
+    fn into_bytes(mut self) -> Vec<u8> {
+        if self.0.capacity() < PIECE { std::mem::take(&mut self.0) } else { self.0.to_vec() }
+    }
+}
+
+impl Deref for Piece {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl DerefMut for Piece {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        &mut self.0
+    }
+}
+
+impl Drop for Piece {
+    fn drop(&mut self) {
+        if (PIECE..2 * PIECE).contains(&self.0.capacity()) {
+            self.0.clear();
+            PIECES.put(std::mem::take(&mut self.0));
+        }
+    }
+}
+
 impl Write for Encoder {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let taken = if self.head.len() < PIECE {
             let taken = bytes.len().min(PIECE - self.head.len());
-            self.head.extend_from_slice(&bytes[..taken]);
+            self.head.add(&bytes[..taken]);
             taken
         } else if self.block.is_empty() && bytes.len() >= PIECE {
             // What is large enough goes to the file without a copy.
@@ -232,12 +282,12 @@ impl Write for Encoder {
             PIECE
         } else {
             let taken = bytes.len().min(PIECE - self.block.len());
-            self.block.extend_from_slice(&bytes[..taken]);
+            self.block.add(&bytes[..taken]);
             if self.block.len() == PIECE {
                 let block = std::mem::take(&mut self.block);
                 self.put(&block)?;
                 self.block = block;
-                self.block.clear();
+                self.block.0.clear();
             }
             taken
         };
