@@ -37,6 +37,7 @@ TITLES = {
     "rust-files": "files by hand (Rust floor)",
     "rust-sqlite": "SQLite by hand (Rust floor)",
     "sqlite3": "sqlite3 by hand (Python floor)",
+    "rust-pieces": "files by 512 KiB (Rust floor)",
     "np-save": "np.save, mapped",
     "blosc2": "blosc2 files",
     "diskcache": "diskcache",
@@ -57,12 +58,13 @@ TITLES = {
     "sciqlop-stage": "sciqlop",
     "cacheness": "cacheness",
 }
-RUST = {"icechest", "icechest-get", "icechest-view", "rust-files", "rust-sqlite", "icechest-stage", "icechest-mapped"}
-FLOORS = {"rust-files", "rust-sqlite", "sqlite3"}
+RUST = {"icechest", "icechest-get", "icechest-view", "rust-files", "rust-pieces", "rust-sqlite", "icechest-stage", "icechest-mapped"}
+FLOORS = {"rust-files", "rust-pieces", "rust-sqlite", "sqlite3"}
 OURS = ["icechest-get", "icechest-view"]
 
 ARRAY_SUBJECTS = [
-    *OURS, "rust-files", "np-save", "blosc2", "diskcache", "joblib", "zict", "klepto", "sciqlop", "sciqlop-oob"
+    *OURS, "rust-files", "rust-pieces", "np-save", "blosc2", "diskcache", "joblib", "zict", "klepto", "sciqlop",
+    "sciqlop-oob",
 ]
 # Measure, title, unit, and whether more is better.
 ARRAY_MEASURES = [

@@ -6,6 +6,7 @@ mod stage;
 
 use std::error::Error;
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -119,7 +120,8 @@ trait Arrays {
 
 fn open_arrays(subject: &str, dir: &Path, budget: Option<u64>) -> Result<Box<dyn Arrays>> {
     let views = match subject {
-        "rust-files" => return Ok(Box::new(Files(dir.to_owned()))),
+        "rust-files" => return Ok(Box::new(Files { dir: dir.to_owned(), piece: usize::MAX })),
+        "rust-pieces" => return Ok(Box::new(Files { dir: dir.to_owned(), piece: 512 << 10 })),
         "icechest-get" => false,
         "icechest-view" => true,
         _ => return Err(format!("there is no subject {subject}").into()),
@@ -159,18 +161,25 @@ impl Arrays for Chested {
 }
 
 /// What a person would write by hand.
-struct Files(PathBuf);
+struct Files {
+    dir: PathBuf,
+    /// So many bytes are written at a time.
+    piece: usize,
+}
 
 impl Files {
     fn path(&self, i: usize) -> PathBuf {
-        self.0.join(format!("{i}.bin"))
+        self.dir.join(format!("{i}.bin"))
     }
 }
 
 impl Arrays for Files {
     fn put(&self, i: usize, array: &Array1<f64>) -> Result<()> {
         let elements = array.as_slice().ok_or("the array is not contiguous")?;
-        Ok(fs::write(self.path(i), bytemuck::cast_slice(elements))?)
+        let mut file = fs::File::create(self.path(i))?;
+        let bytes: &[u8] = bytemuck::cast_slice(elements);
+        bytes.chunks(self.piece).try_for_each(|piece| file.write_all(piece))?;
+        Ok(())
     }
 
     fn publish(&self) -> Result<()> {

@@ -22,7 +22,7 @@ const QUICK: u128 = 150;
 pub(super) struct Pieces {
     /// While large pieces take too long.
     pause: Pause,
-    /// Nanoseconds that the last small piece took; none are 0.
+    /// Nanoseconds that the last small piece took; 0 before the first.
     small: AtomicU64,
 }
 
