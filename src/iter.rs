@@ -46,10 +46,10 @@ impl<V: Value> Iter<V> {
             ahead.stop();
         }
         let found = self.chest.find(key);
-        if let Some(ahead) = &ahead {
-            ahead.close();
-        }
         let store = self.chest.shared_store()?;
+        if let Some(ahead) = &ahead {
+            ahead.close(store);
+        }
         if let Some(size) = store.size_in_memory(key).filter(|&size| size >= SMALLEST) {
             self.load_ahead(size);
         }
@@ -75,6 +75,8 @@ impl<V: Value> Iterator for Iter<V> {
 
 impl<V: Value> Drop for Iter<V> {
     fn drop(&mut self) {
-        self.ahead.iter().flatten().for_each(|ahead| ahead.close());
+        // Where the chest cannot be used, the places are dropped with what they hold.
+        let Ok(store) = self.chest.shared_store() else { return };
+        self.ahead.iter().flatten().for_each(|ahead| ahead.close(store));
     }
 }

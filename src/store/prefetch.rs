@@ -221,13 +221,14 @@ impl<V: Value> Ahead<V> {
         ahead
     }
 
-    fn replace(&self, place: Place<V>) {
+    /// Tells whether a value was let go of.
+    fn replace(&self, place: Place<V>) -> bool {
         let mut guard = self.place.lock().unwrap_or_else(PoisonError::into_inner);
         let is_late = matches!((&*guard, &place), (Place::Closed, Place::Loaded { .. }));
         let old = if is_late { place } else { std::mem::replace(&mut *guard, place) };
+        // A value is dropped after that: it may take long, and run a user's code.
         drop(guard);
-        // A value's drop may take long, and run a user's code.
-        drop(old);
+        matches!(old, Place::Loaded { .. })
     }
 
     /// Its turn has come: it is not loaded in the background any more, unless that has begun.
@@ -238,9 +239,11 @@ impl<V: Value> Ahead<V> {
         }
     }
 
-    /// Its turn is over.
-    pub(crate) fn close(&self) {
-        self.replace(Place::Closed);
+    /// Its turn is over. What it kept from being spilled is, if room was needed meanwhile.
+    pub(crate) fn close(&self, store: &Store) {
+        if self.replace(Place::Closed) {
+            store.spill_excess();
+        }
     }
 
     /// Loads it, if nobody works on it or has it in memory. An error is left to whoever asks for the value.
@@ -253,10 +256,17 @@ impl<V: Value> Ahead<V> {
         if opened.promised() > self.limit {
             return Ok(());
         }
-        let value = store.decode::<V>(opened)?;
+        // Nobody asked for it yet: that is no reason to go over the budget.
+        let promised = opened.promised();
+        let Some(room) = store.room_within_budget(promised) else { return Ok(()) };
+        let loaded = store.read::<V>(opened)?;
+        let Some(rest) = store.room_within_budget(loaded.size.saturating_sub(promised)) else { return Ok(()) };
+        let value = store.settle(loaded, [room, rest], true);
         // Before the lock is released: who waits for it finds the value here, and closes the place.
         self.replace(Place::Loaded { _value: value });
         drop(lock);
+        // Its reader may have let go of it already.
+        store.spill_excess();
         Ok(())
     }
 }
@@ -275,7 +285,7 @@ impl<V: Value> Task for Ahead<V> {
     }
 
     fn end(&self) {
-        self.close();
+        self.replace(Place::Closed);
     }
 }
 

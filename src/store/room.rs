@@ -67,6 +67,20 @@ impl Store {
         (room, made)
     }
 
+    /// Promises `bytes` if they fit into the budget, once what can be spilled is.
+    pub(super) fn room_within_budget(&self, bytes: u64) -> Option<Room<'_>> {
+        let mut state = self.state();
+        let room = self.promise(&mut state, bytes);
+        let made = self.spill(state);
+        let mut state = self.state();
+        if made.is_err() || !state.residents.has_room(0) {
+            room.end(&mut state);
+            return None;
+        }
+        state.residents.note_peak();
+        Some(room)
+    }
+
     /// Promises `bytes` if they are free: nothing is spilled for them.
     pub(super) fn free_room(&self, bytes: u64) -> Option<Room<'_>> {
         let mut state = self.state();
@@ -76,6 +90,16 @@ impl Store {
         let room = state.residents.has_room(bytes).then(|| self.promise(&mut state, bytes));
         state.residents.note_peak();
         room
+    }
+
+    /// Spills what stayed over the budget because somebody held it or worked on it.
+    ///
+    /// What cannot be written stays, over the budget, until somebody needs room and gets the error.
+    pub(crate) fn spill_excess(&self) {
+        let mut state = self.state();
+        if !state.residents.has_room(0) {
+            let _: Result<()> = self.spill(state);
+        }
     }
 
     /// Spills until what is used is within the budget, or nothing is left that can be spilled.

@@ -6,9 +6,13 @@ use super::*;
 fn cold(dir: &Path, notes: u64) -> Chest {
     let chest = temporary(dir, 4);
     chest.extend((0..4).map(|number| (number, Note(number)))).unwrap();
+    make_all_cold(&chest, notes);
+    chest
+}
+
+fn make_all_cold(chest: &Chest, notes: u64) {
     chest.set_budget(0).unwrap();
     chest.set_budget(room_for(notes)).unwrap();
-    chest
 }
 
 #[test]
@@ -83,6 +87,39 @@ fn two_iterate_while_room_is_needed() {
             assert_eq!(found.into_iter().collect::<std::collections::BTreeSet<_>>(), (0..8).collect());
         }
         assert_in_budget(&chest);
+    });
+}
+
+/// Who iterates holds all that there is room for: nothing more is loaded ahead.
+#[test]
+fn what_is_loaded_ahead_keeps_the_budget() {
+    explore(|dir| {
+        let chest = cold(dir, 5);
+        chest.extend((4..8).map(|number| (number, Note(number)))).unwrap();
+        make_all_cold(&chest, 5);
+        let mut values = chest.iter::<Note>().unwrap();
+        let held: Vec<_> = values.by_ref().take(5).collect();
+        thread::yield_now();
+        let stats = chest.stats().unwrap();
+        assert!(stats.resident == 5 && stats.peak_bytes <= room_for(5), "{stats}");
+        drop(held);
+    });
+}
+
+/// It may be in the way of what others need, and is spilled when its turn is over.
+#[test]
+fn what_is_loaded_ahead_gives_way_at_the_end() {
+    explore(|dir| {
+        let chest = cold(dir, 5);
+        let mut values = chest.iter::<Note>().unwrap();
+        drop(values.next());
+        let held = [3, 2].map(|key| chest.get::<Note>(key).unwrap());
+        chest.set_budget(room_for(2)).unwrap();
+        drop(values);
+        while chest.stats().unwrap().resident_bytes > room_for(2) {
+            thread::yield_now();
+        }
+        drop(held);
     });
 }
 
