@@ -79,6 +79,7 @@ impl Drop for Closer {
         if let Err(error) = store.flush() {
             eprintln!("icechest: values of {dir} are lost: {error}");
         }
+        store.disk.write_uses();
         if let Err(error) = store.sync_at_close() {
             eprintln!("icechest: values of {dir} may not survive a power cut: {error}");
         }

@@ -22,7 +22,7 @@ mod counted {
         FORKS.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(in crate::disk) fn process() -> u32 {
+    pub(crate) fn process() -> u32 {
         // SAFETY: the handler is a function that stays, and does nothing but change an atomic number.
         let is_counted = IS_COUNTED.get_or_init(|| unsafe { pthread_atfork(None, None, Some(count)) } == 0);
         if *is_counted { FORKS.load(Ordering::Relaxed) } else { std::process::id() }
@@ -32,10 +32,10 @@ mod counted {
 /// A number that is another one in a forked child than in its parent. Takes a nanosecond; asking for the number of the
 /// process is a system call.
 #[cfg(unix)]
-pub(super) use self::counted::process;
+pub(crate) use self::counted::process;
 
 /// As on Unix, where there are forks.
 #[cfg(not(unix))]
-pub(super) fn process() -> u32 {
+pub(crate) fn process() -> u32 {
     0
 }

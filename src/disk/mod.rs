@@ -30,6 +30,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value as Json, json};
 
 pub(crate) use self::catalog::{Catalog, KnownDigest, Limit, OwnCommit, Row};
+pub(crate) use self::fork::process;
 pub(crate) use self::parts::FACT as PARTS;
 #[cfg(any(feature = "arrow", feature = "ndarray", feature = "polars"))]
 pub(crate) use self::parts::Part;
@@ -170,10 +171,10 @@ impl Disk {
             is_catalog_doubtful: AtomicBool::new(false),
             syncing: Mutex::default(),
             manifest,
-            process: fork::process(),
+            process: process(),
             temporary,
         };
-        if settings.limit.is_some_and(|limit| limit.evict) {
+        if disk.evicts() {
             disk.write(false, |catalog| catalog.index_uses())?;
         }
         Ok(disk)
@@ -192,6 +193,15 @@ impl Disk {
         self.temporary.is_some()
     }
 
+    /// Whether values go only by this process's own calls: nobody else has the chest, and no limit evicts.
+    pub(crate) fn is_left_alone(&self) -> bool {
+        self.is_temporary() && !self.evicts()
+    }
+
+    fn evicts(&self) -> bool {
+        self.settings.limit.is_some_and(|limit| limit.evict)
+    }
+
     pub(crate) fn limit(&self) -> Option<Limit> {
         self.settings.limit
     }
@@ -203,7 +213,7 @@ impl Disk {
     /// Whether this is a child of the process that opened the chest. Locks and connections are not the child's, and
     /// threads of the parent may have been at work in the middle of anything.
     pub(crate) fn is_forked(&self) -> bool {
-        fork::process() != self.process
+        process() != self.process
     }
 
     /// Encoded values up to this size are kept in the catalog.

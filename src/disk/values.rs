@@ -340,9 +340,11 @@ impl Disk {
                     } else if limit.evict {
                         let low_water = (limit.bytes as f64 * LOW_WATER) as u64;
                         let alone = self.alone();
+                        // Not what is about to be a part of the new value.
+                        let kept = if let Old::Just(version) = old { version } else { None };
                         self.write_durably(&alone, None, |catalog| {
                             catalog.touch(&used)?;
-                            catalog.evict(excess.saturating_add(low_water))
+                            catalog.evict(excess.saturating_add(low_water), kept)
                         })?;
                     } else {
                         return Err(error);
@@ -377,7 +379,7 @@ impl Disk {
     pub(crate) fn note_use(&self, version: i64) {
         /// So many are written down together.
         const MANY: usize = 1000;
-        if self.settings.limit.is_none_or(|limit| !limit.evict) {
+        if !self.evicts() {
             return;
         }
         let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
@@ -385,13 +387,21 @@ impl Disk {
             used.push(version);
         }
         if used.len() >= MANY {
-            let many = take(&mut *used);
             drop(used);
-            // The order of eviction is a matter of speed, not of truth.
-            let mut own = self.catalog.own_commit();
-            if self.write_as(Some(&mut own), false, |catalog| catalog.touch(&many)).is_ok() {
-                own.known();
-            }
+            self.write_uses();
+        }
+    }
+
+    /// Writes down what was read since the last time.
+    pub(crate) fn write_uses(&self) {
+        let used = take(&mut *self.used.lock().unwrap_or_else(PoisonError::into_inner));
+        if used.is_empty() {
+            return;
+        }
+        // The order of eviction is a matter of speed, not of truth.
+        let mut own = self.catalog.own_commit();
+        if self.write_as(Some(&mut own), false, |catalog| catalog.touch(&used)).is_ok() {
+            own.known();
         }
     }
 

@@ -10,7 +10,7 @@ use twox_hash::XxHash3_128;
 
 use super::buffer::Pool;
 use super::{BLOCK, Compression, FrameFormat};
-use crate::disk::{Storage, StorageFile, retry, write_all_at};
+use crate::disk::{Storage, StorageFile, process, retry, write_all_at};
 
 /// What is gathered before it is written: a large page, in which the system may keep it.
 const PIECE: usize = 2 * BLOCK;
@@ -62,12 +62,14 @@ pub(crate) struct TemporaryFile {
     path: PathBuf,
     storage: Arc<dyn Storage>,
     kept: bool,
+    /// The process that made it: a forked child has it too, and must leave it alone.
+    maker: u32,
 }
 
 impl TemporaryFile {
     pub(crate) fn create(storage: &Arc<dyn Storage>, path: &Path) -> io::Result<Self> {
         let file = retry(|| storage.create(path))?;
-        Ok(Self { file, path: path.to_owned(), storage: storage.clone(), kept: false })
+        Ok(Self { file, path: path.to_owned(), storage: storage.clone(), kept: false, maker: process() })
     }
 
     /// Moves the file to its place for good.
@@ -80,7 +82,7 @@ impl TemporaryFile {
 
 impl Drop for TemporaryFile {
     fn drop(&mut self) {
-        if !self.kept {
+        if !self.kept && process() == self.maker {
             // What stays behind is removed by a later open.
             let _ = retry(|| self.storage.remove(&self.path));
         }

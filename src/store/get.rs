@@ -44,10 +44,10 @@ impl Store {
 
     /// A value in memory of just this type, if it is still the newest.
     pub(crate) fn hit<V: Value>(&self, key: &Key) -> Result<Option<Arc<V>>> {
-        let generation = if self.disk.is_temporary() { None } else { self.disk.catalog().generation() };
+        let generation = if self.disk.is_left_alone() { None } else { self.disk.catalog().generation() };
         let is_newest = |resident: &Resident| {
             resident.version().is_none()
-                || self.disk.is_temporary()
+                || self.disk.is_left_alone()
                 || generation.is_some() && resident.checked() == generation
         };
         let found = self.front.find(key, |resident| {
@@ -107,7 +107,7 @@ impl Store {
     ///
     /// Usually that takes a look at the catalog's generation; a query only after another process committed.
     fn is_newest(&self, key: &Key, found: &Found) -> Result<bool> {
-        if found.version.is_none() || self.disk.is_temporary() {
+        if found.version.is_none() || self.disk.is_left_alone() {
             return Ok(true);
         }
         let generation = self.disk.catalog().generation();

@@ -345,16 +345,18 @@ impl<'a> Transaction<'a> {
         self.buckets.add(self.sql, self.state.buckets, short(hash), version)
     }
 
-    /// Removes the least recently used values until `bytes` are free. Gives their keys' number.
+    /// Removes the least recently used values, but for this version, until `bytes` are free.
     ///
     /// The transaction has to be a full one: a power cut must not bring back a row whose file is gone.
-    pub(crate) fn evict(&mut self, bytes: u64) -> Result<usize> {
+    pub(crate) fn evict(&mut self, bytes: u64, kept: Option<i64>) -> Result<()> {
         let mut freed = 0;
-        let mut evicted = 0;
         while freed < bytes {
-            let sql = "SELECT hash, version, file, stored_bytes, about FROM entries ORDER BY used LIMIT ?1";
+            let sql = "SELECT hash, version, file, stored_bytes, about FROM entries WHERE version IS NOT ?2 \
+                       ORDER BY used LIMIT ?1";
             let mut oldest = self.sql.prepare_cached(sql).map_err(sql_error)?;
-            let rows = oldest.query_map([EVICT_AT_A_TIME], |row| Ok((row.get(0)?, row.get(1)?, Named::at(row, 2)?)));
+            let rows = oldest.query_map(rusqlite::params![EVICT_AT_A_TIME, kept], |row| {
+                Ok((row.get(0)?, row.get(1)?, Named::at(row, 2)?))
+            });
             let rows = rows.and_then(Iterator::collect::<rusqlite::Result<Vec<(i64, i64, Named)>>>);
             let rows = rows.map_err(sql_error)?;
             if rows.is_empty() {
@@ -372,10 +374,9 @@ impl<'a> Transaction<'a> {
                 }
                 self.garbage.extend(files.into_iter().map(|file| (version, Some(file))));
                 freed += stored_bytes.max(0).cast_unsigned();
-                evicted += 1;
             }
         }
-        Ok(evicted)
+        Ok(())
     }
 
     /// Takes out retired rows that share these files, which are about to go. Their other files go too.

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use icechest::{Chest, Durability, Error, ErrorKind, WhenFull};
+use icechest::{Chest, Compression, Durability, Error, ErrorKind, WhenFull};
 
 use crate::helpers::dir;
 
@@ -110,6 +110,74 @@ fn what_was_just_read_is_not_evicted() {
         key += 1;
     }
     assert!(chest.contains_key(0u64).unwrap() && !chest.contains_key(1u64).unwrap(), "{:?}", chest.keys());
+}
+
+/// What is read in one run counts in the next.
+#[test]
+fn the_order_of_use_survives_a_run_that_only_reads() {
+    let dir = dir();
+    let chest = open(dir.path(), 10, WhenFull::Evict);
+    (0..10).for_each(|key| chest.insert(key, block(key)).unwrap());
+    drop(chest);
+    drop(open(dir.path(), 10, WhenFull::Evict).get::<Vec<u64>>(0).unwrap());
+    let chest = open(dir.path(), 10, WhenFull::Evict);
+    (10..12).for_each(|key| chest.insert(key, block(key)).unwrap());
+    assert!(chest.contains_key(0).unwrap() && !chest.contains_key(1).unwrap(), "{:?}", chest.keys());
+}
+
+#[test]
+fn rows_are_appended_to_what_is_not_evicted_for_them() {
+    use ndarray::Array2;
+
+    let dir = dir();
+    let builder = Chest::builder().inline_limit(0).compression(Compression::Never);
+    let chest = builder.max_disk(20 * 9000, WhenFull::Evict).open(dir.path()).unwrap();
+    let rows = |blocks: u64| Array2::from_shape_vec((1024 * blocks as usize, 1), (0..blocks).flat_map(block).collect());
+    chest.append("log", rows(4).unwrap()).unwrap();
+    (0..15).for_each(|key| chest.insert(key, block(key)).unwrap());
+    chest.append("log", rows(4).unwrap()).unwrap();
+    assert_eq!(chest.get::<Array2<u64>>("log").unwrap().nrows(), 8192, "and not its last rows alone");
+    assert!(!chest.contains_key(0).unwrap() && chest.contains_key(14).unwrap());
+    // With all others gone there is no room.
+    let error = chest.append("log", rows(16).unwrap()).unwrap_err();
+    assert_eq!((error.kind(), error.key()), (ErrorKind::Full, Some(&"log".into())), "{error}");
+    assert_eq!(chest.get::<Array2<u64>>("log").unwrap().nrows(), 8192);
+    assert!(chest.contains_key(14).unwrap(), "nobody was evicted in vain");
+    assert!(chest.compact("log").unwrap());
+    assert_eq!(chest.get::<Array2<u64>>("log").unwrap().nrows(), 8192);
+}
+
+/// What is spilled together has no room together.
+#[test]
+fn a_temporary_chest_spills_within_its_limit() {
+    for when_full in [WhenFull::Refuse, WhenFull::Evict] {
+        // A twentieth of the budget, which is spilled at a time, is more than the limit.
+        let builder = || Chest::builder().inline_limit(0).budget(150 * 8300);
+        let chest = builder().max_disk(5 * 9000, when_full).temporary().unwrap();
+        let refused = (0..200).filter(|&key| chest.insert(key, block(key)).is_err()).count();
+        let stats = chest.stats().unwrap();
+        if when_full == WhenFull::Evict {
+            assert!(refused == 0 && stats.resident_bytes <= stats.budget, "{refused} {stats}");
+        } else {
+            assert!(refused > 0 && stats.values == 200 && stats.spills >= 4, "{refused} {stats}");
+        }
+        assert!(on_disk(chest.path()) <= 5 * 9000);
+    }
+}
+
+#[test]
+fn what_a_temporary_chest_evicts_is_gone_from_memory_too() {
+    let chest =
+        Chest::builder().inline_limit(0).budget("1MiB").max_disk(5 * 9000, WhenFull::Evict).temporary().unwrap();
+    for key in 0..20 {
+        chest.insert(key, block(key)).unwrap();
+        chest.flush().unwrap();
+    }
+    for key in 0..20 {
+        let is_there = chest.contains_key(key).unwrap();
+        assert_eq!(chest.find::<Vec<u64>>(key).unwrap().is_some(), is_there, "{key}");
+        assert_eq!(chest.remove(key).unwrap(), is_there, "{key}");
+    }
 }
 
 #[test]
