@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::path::Path;
 
-use super::catalog::{Catalog, Row, salvage};
+use super::catalog::{Catalog, Row, Salvaged, salvage};
 use super::parts::{Part, Place};
 use super::report::{Progress, Report, relative};
 #[cfg(unix)]
@@ -68,9 +68,10 @@ pub(super) fn rebuild(
         Some(Err(error)) if error.kind() != ErrorKind::Damaged => return Err(error.with_path(&catalog)),
         saved => saved.and_then(Result::ok).unwrap_or_default(),
     };
+    let Salvaged { rows: saved, retired } = saved;
     let (found, damaged) = read_files(root, &mut report, on_progress)?;
     report_missing(&saved, &found, &mut report);
-    let (rows, rest) = choose(saved, found);
+    let (rows, rest) = choose(saved, &retired, found);
     report.values = rows.len() as u64;
     report.bytes = rows.iter().map(|row| row.stored_bytes).sum();
     if !repair {
@@ -186,12 +187,18 @@ fn read_file(path: &Path, storage: &dyn Storage, told: &mut Option<(Row, Option<
 }
 
 /// Of several rows of a key the one in the old catalog counts, else the file that was written last; if that one is
-/// damaged the value is lost, because an older one would be a wrong one. Gives the rows in the order of their writing,
-/// and the sound files that are left over.
-fn choose(saved: Vec<Row>, found: Vec<Found>) -> (Vec<Row>, Vec<String>) {
+/// damaged the value is lost, because an older one would be a wrong one. So is a value whose files are all `retired`: it was
+/// replaced or removed. Gives the rows in the order of their writing, and the sound files that are left over.
+fn choose(saved: Vec<Row>, retired: &HashSet<String>, found: Vec<Found>) -> (Vec<Row>, Vec<String>) {
     let (parts, found): (Vec<Found>, Vec<Found>) = found.into_iter().partition(|found| found.place.is_some());
+    let is_retired = |found: &Found| found.row.file.as_ref().is_some_and(|file| retired.contains(file));
+    // A file that is retired as the whole value, but to which rows were appended, still begins it.
+    let begun: HashSet<&str> =
+        parts.iter().filter(|part| !is_retired(part)).filter_map(|part| Some(&*part.place.as_ref()?.of)).collect();
+    let counts =
+        |found: &&Found| !is_retired(found) || found.row.file.as_deref().is_some_and(|file| begun.contains(file));
     let mut newest: HashMap<&Key, &str> = HashMap::new();
-    let mut by_age: Vec<&Row> = found.iter().map(|found| &found.row).collect();
+    let mut by_age: Vec<&Row> = found.iter().filter(counts).map(|found| &found.row).collect();
     by_age.sort_by_key(|row| row.created_ns);
     newest.extend(by_age.iter().filter_map(|row| Some((&row.key, row.file.as_deref()?))));
     for row in &saved {

@@ -25,7 +25,7 @@ use self::reader::{Reader, Readers};
 pub(crate) use self::row::Row;
 use self::row::{COLUMNS, hash};
 use self::state::State;
-pub(super) use self::verify::salvage;
+pub(super) use self::verify::{Salvaged, salvage};
 use self::wal_index::WalIndex;
 pub(crate) use self::write::{Excess, Limit, Transaction};
 use crate::error::{Error, ErrorKind, Result};

@@ -9,6 +9,7 @@ use super::buckets::{self, Sum, short};
 use super::row::{self, COLUMNS};
 use super::state::State;
 use super::{Catalog, Row, sql_error};
+use crate::disk::parts::files;
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::Key;
 
@@ -93,9 +94,18 @@ fn sum_of_rows(sql: &Connection) -> rusqlite::Result<Sum> {
     Ok(sum)
 }
 
-/// What can be read of a damaged catalog: rows that match their checksums. Each is found by its number, which is
-/// taken from wherever it can be read; pages that cannot be read are stepped over.
-pub(crate) fn salvage(path: &Path) -> Result<Vec<Row>> {
+/// What can be read of a damaged catalog.
+#[derive(Default)]
+pub(crate) struct Salvaged {
+    /// Rows that match their checksums.
+    pub(crate) rows: Vec<Row>,
+    /// Files of values that were replaced or removed.
+    pub(crate) retired: HashSet<String>,
+}
+
+/// Reads what can be read of a damaged catalog. Each row is found by its number, which is taken from wherever it can be
+/// read; pages that cannot be read are stepped over.
+pub(crate) fn salvage(path: &Path) -> Result<Salvaged> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags).map_err(sql_error)?;
     connection.pragma_update(None, "trusted_schema", false).map_err(sql_error)?;
@@ -119,9 +129,14 @@ pub(crate) fn salvage(path: &Path) -> Result<Vec<Row>> {
     let mut one = connection.prepare(&sql).map_err(sql_error)?;
     let mut keys = HashSet::new();
     let mut rows = Vec::new();
+    // What a damaged row names is not known to be retired.
+    let mut named = HashSet::new();
     // The newest first: of two rows of one key it counts.
     for version in versions.into_iter().rev() {
-        let row = one.query_row([version], |row| Ok(Row::parse(row, None, true)));
+        let row = one.query_row([version], |row| {
+            named.extend(files_at(row));
+            Ok(Row::parse(row, None, true))
+        });
         if let Ok(Ok(row)) = row
             && keys.insert(row.key.clone())
         {
@@ -129,5 +144,21 @@ pub(crate) fn salvage(path: &Path) -> Result<Vec<Row>> {
         }
     }
     rows.reverse();
-    Ok(rows)
+    let mut retired = HashSet::new();
+    // The table may be missing.
+    let _: rusqlite::Result<()> = connection.prepare(&format!("SELECT {COLUMNS} FROM retired")).and_then(|mut all| {
+        let mut all = all.query([])?;
+        while let Some(row) = all.next()? {
+            retired.extend(Row::parse(row, None, false).map(|row| row.files()).unwrap_or_default());
+        }
+        Ok(())
+    });
+    retired.retain(|file| !named.contains(file));
+    Ok(Salvaged { rows, retired })
+}
+
+/// The files that a row of [`COLUMNS`] names, be it damaged or not.
+fn files_at(row: &rusqlite::Row<'_>) -> Vec<String> {
+    let text = |index| row.get::<_, Option<String>>(index).unwrap_or_default();
+    files(text(14), 0, text(13).as_deref()).map(|(file, _)| file).collect()
 }

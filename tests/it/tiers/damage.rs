@@ -249,6 +249,46 @@ fn repair_moves_what_is_damaged_and_never_brings_back_an_older_value() {
     assert!(Chest::check(dir.path()).run().unwrap().is_healthy());
 }
 
+/// Files of replaced and removed values stay for a power cut; the catalog knows what they are.
+#[test]
+fn repair_takes_no_value_back_that_was_replaced_or_removed() {
+    for is_removed in [true, false] {
+        let dir = dir();
+        let settings = || Chest::builder().inline_limit(500).durability(Durability::None);
+        {
+            let chest = settings().open(dir.path()).unwrap();
+            chest.insert("old", vec![1_u64; 1000]).unwrap();
+            chest.insert("other", vec![3_u64; 1000]).unwrap();
+            chest.append("rows", ndarray::Array1::from_elem(1000, 1_u64)).unwrap();
+            chest.sync().unwrap();
+            chest.append("rows", ndarray::Array1::from_elem(100, 2_u64)).unwrap();
+            if is_removed {
+                chest.remove("old").unwrap();
+            } else {
+                chest.insert("old", vec![2_u64]).unwrap();
+            }
+            chest.flush().unwrap();
+        }
+        let sql = rusqlite::Connection::open(dir.path().join("catalog.sqlite")).unwrap();
+        if is_removed {
+            // A bit of the index.
+            let mut bucket: Vec<u8> = sql.query_row("SELECT entries FROM buckets", [], |row| row.get(0)).unwrap();
+            bucket[10] ^= 1;
+            sql.execute("UPDATE buckets SET entries = ?1", [bucket]).unwrap();
+        } else {
+            sql.execute("UPDATE entries SET created_ns = created_ns + 1 WHERE key <> '\"other\"'", []).unwrap();
+        }
+        drop(sql);
+        let report = Chest::check(dir.path()).repair(true).run().unwrap();
+        assert!(!report.is_healthy(), "{report}");
+        let chest = settings().open(dir.path()).unwrap();
+        assert!(chest.find::<Vec<u64>>("old").unwrap().is_none(), "{report}");
+        assert!(report.damaged.iter().all(|damage| damage.key != Some("old".into()) || !damage.is_saved), "{report}");
+        assert_eq!(*chest.get::<Vec<u64>>("other").unwrap(), [3; 1000]);
+        assert_eq!(chest.get::<ndarray::Array1<u64>>("rows").unwrap().len(), 1100, "{report}");
+    }
+}
+
 /// A repair that ends early leaves the damaged newest file where it is: else the next repair would take an older one for it.
 #[test]
 fn an_interrupted_repair_brings_back_no_older_value() {
