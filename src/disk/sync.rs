@@ -6,11 +6,13 @@
 //! are verified, and one whose file did not make it gives way to the value before it.
 
 use std::collections::HashSet;
+use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::{MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
-use super::catalog::{OwnCommit, Row, Transaction};
+use super::catalog::{BUSY_TIMEOUT, OwnCommit, Row, Transaction};
 use super::check::check_labels;
 use super::parts::{Part, Place};
 use super::session::{self, Dead};
@@ -19,12 +21,23 @@ use super::values::Draft;
 use super::{Disk, LOCKS, TMP, VALUES};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{ReadAt, TemporaryFile};
+use crate::pause::Pause;
 
 /// While there are more files than this to sync, others may publish meanwhile.
 const FEW: usize = 8;
 
 /// So often at most.
 const ROUNDS: usize = 4;
+
+/// Held by the process that syncs.
+struct SyncLock(File);
+
+impl Drop for SyncLock {
+    fn drop(&mut self) {
+        // A forked child has the file open too.
+        let _ = self.0.unlock();
+    }
+}
 
 impl Disk {
     /// Makes everything that is published durable.
@@ -35,7 +48,8 @@ impl Disk {
         if self.is_temporary() {
             return Ok(());
         }
-        // Of two threads that sync one file, the system tells one alone that it failed.
+        // Of two that sync one file, the system tells one alone that it failed: processes, and threads.
+        let _others = self.keep_others_from_syncing();
         let mut alone = self.alone();
         for _ in 0..ROUNDS {
             if self.sync_once(&mut alone)? {
@@ -43,6 +57,29 @@ impl Disk {
             }
         }
         Err(Error::new(ErrorKind::Io, "other processes cannot sync their values").with_path(&self.root))
+    }
+
+    /// Waits for other processes that sync, and keeps them from it until this is dropped, by a lock on the folder of the
+    /// locks. Where that cannot be had, they may.
+    fn keep_others_from_syncing(&self) -> Option<SyncLock> {
+        let folder = File::open(self.root.join(LOCKS)).ok()?;
+        // A forked child of somebody who was killed may have it for ever.
+        static IN_VAIN: Pause = Pause::new();
+        let began = Instant::now();
+        loop {
+            match folder.try_lock() {
+                Ok(()) => return Some(SyncLock(folder)),
+                Err(TryLockError::WouldBlock) if began.elapsed() < BUSY_TIMEOUT && !IN_VAIN.is_on() => {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+                Err(_) => {
+                    if !IN_VAIN.is_on() {
+                        IN_VAIN.begin(began.elapsed());
+                    }
+                    return None;
+                }
+            }
+        }
     }
 
     /// The right to sync, and what could not be synced.
@@ -263,18 +300,21 @@ impl Disk {
         let boot = self.storage.boot();
         let is_new_boot = boot != self.catalog.boot().map_err(|error| self.explain(error))?;
         if is_new_boot {
-            self.write(false, |catalog| self.after_power_cut(catalog, &boot))?;
-            self.sync()?;
+            let recovered =
+                self.write(false, |catalog| self.after_power_cut(catalog, &boot)).and_then(|()| self.sync());
+            // The dead are not told by their own files any more.
+            recovered.inspect_err(|_| {
+                if !dead.is_empty() {
+                    self.session.leaves_files()
+                }
+            })?;
         }
         if !is_new_boot && dead.is_empty() {
             return Ok(());
         }
         match self.remove_left(&dead) {
             // What is there can be read all the same.
-            Err(error) if error.kind() == ErrorKind::Full => {
-                self.session.leaves_files();
-                Ok(())
-            }
+            Err(error) if matches!(error.kind(), ErrorKind::Full | ErrorKind::Busy) => Ok(()),
             done => done,
         }
     }
@@ -294,12 +334,9 @@ impl Disk {
             self.remove_orphans(&catalog.files()?, dead);
             catalog.collect()
         });
-        match removed {
+        match removed.inspect_err(|_| self.session.leaves_files()) {
             // What a damaged row named may be in none of the others: everything stays until the chest is repaired.
-            Err(error) if error.kind() == ErrorKind::Damaged => {
-                self.session.leaves_files();
-                Ok(())
-            }
+            Err(error) if error.kind() == ErrorKind::Damaged => Ok(()),
             removed => removed,
         }
     }
