@@ -26,7 +26,7 @@ mod model {
         static NOW: Cell<Duration> = const { Cell::new(Duration::ZERO) };
     }
 
-    #[derive(Clone, Copy, PartialEq, PartialOrd)]
+    #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
     pub(crate) struct Instant(Duration);
 
     impl Instant {

@@ -112,10 +112,13 @@ impl Store {
                         let edition = state.residents.insert(key.clone(), value, size, Some(version));
                         state.residents.mark_checked(key, edition, generation);
                     }
-                    Some(&version) if Arc::strong_count(&value) > 1 => {
-                        state.residents.hold(key.clone(), &value, size, version);
+                    version => {
+                        if let Some(&version) = version.filter(|_| Arc::strong_count(&value) > 1) {
+                            state.residents.hold(key.clone(), &value, size, version);
+                        }
+                        // Nobody else may have it any more, and its end may take long.
+                        state.residents.gone.push(value);
                     }
-                    _ => {}
                 }
                 synced
             }

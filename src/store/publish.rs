@@ -5,12 +5,15 @@ use std::panic::{self, AssertUnwindSafe};
 use std::sync::PoisonError;
 use std::time::Duration;
 
+#[cfg(unix)]
+use super::background::encoders;
 use super::key_lock::KeyLock;
 use super::{Locked, State, Store};
 use crate::builder::Durability;
 use crate::disk::{Draft, OwnCommit};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::key::Key;
+use crate::memory::Edition;
 use crate::sync::atomic::Ordering;
 use crate::sync::{Instant, thread};
 use crate::value::AnyValue;
@@ -29,7 +32,7 @@ pub(super) struct Batch {
 impl Batch {
     pub(super) fn new(store: &Store) -> Self {
         let inline_limit = store.disk.inline_limit() as u64;
-        Self { values: 16 << 10, files: 256, bytes: 32 << 20, inline_bytes: 4 << 20, inline_limit }
+        Self { values: 16 << 10, files: files_at_a_time(), bytes: 32 << 20, inline_bytes: 4 << 20, inline_limit }
     }
 
     pub(super) fn is_full(&self) -> bool {
@@ -44,6 +47,19 @@ impl Batch {
         } else {
             self.inline_bytes = self.inline_bytes.saturating_sub(size);
         }
+    }
+}
+
+/// So many files a batch may have open: all writers together an eighth of what the process may have.
+fn files_at_a_time() -> usize {
+    const MOST: usize = 256;
+    #[cfg(not(unix))]
+    return MOST;
+    #[cfg(unix)]
+    {
+        let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+        let files = limit.map_or(MOST, |limit| usize::try_from(limit).unwrap_or(MOST) / (8 * encoders()));
+        files.clamp(4, MOST)
     }
 }
 
@@ -67,6 +83,36 @@ const LINGER: Duration = Duration::from_millis(5);
 
 /// A background writer for which nothing was left but what others work on looks again after so long.
 const RETRY: Duration = Duration::from_millis(50);
+
+/// What a background writer could not publish, and tries again: soon at first, then less and less often.
+#[derive(Default)]
+struct Failed {
+    editions: Vec<Edition>,
+    pause: Duration,
+    again: Option<Instant>,
+}
+
+impl Failed {
+    const SHORTEST: Duration = Duration::from_secs(1);
+    const LONGEST: Duration = Duration::from_secs(60);
+
+    fn add(&mut self, state: &State, batch: &[KeyLock<'_>]) {
+        let dirty = batch.iter().filter(|lock| state.residents.is_dirty(lock.key()));
+        self.editions.extend(dirty.filter_map(|lock| state.residents.edition(lock.key())));
+        if self.again.is_none() {
+            self.pause = (self.pause * 2).clamp(Self::SHORTEST, Self::LONGEST);
+            self.again = Some(Instant::now() + self.pause);
+        }
+    }
+
+    /// Lets the writers have them again, when it is time.
+    fn put_back(&mut self, state: &mut State) {
+        if self.again.is_some_and(|at| Instant::now() >= at) {
+            state.pending.extend(self.editions.drain(..));
+            self.again = None;
+        }
+    }
+}
 
 /// A thread on the list of writers; it is taken off also after a panic in a user's encoder.
 ///
@@ -94,6 +140,22 @@ impl Store {
     /// Publishes those of the locked keys that are dirty. What can be published is, even if others fail; the first error
     /// is returned, and what failed stays dirty in memory.
     pub(super) fn publish(&self, locks: &[KeyLock<'_>]) -> Result<()> {
+        match self.publish_together(locks) {
+            Err(error) if error.kind() == ErrorKind::Full && locks.len() > 1 => self.publish_apart(locks),
+            done => done,
+        }
+    }
+
+    /// Publishes one after the other what there was no room for together: a limit is perhaps one for each of them.
+    fn publish_apart(&self, locks: &[KeyLock<'_>]) -> Result<()> {
+        /// After so many in vain there is no more hope.
+        const VAIN: usize = 16;
+        let published = locks.iter().map(|lock| self.publish_together(std::slice::from_ref(lock)));
+        let failures: Vec<Error> = published.filter_map(Result::err).take(VAIN).collect();
+        failures.into_iter().next().map_or(Ok(()), Err)
+    }
+
+    fn publish_together(&self, locks: &[KeyLock<'_>]) -> Result<()> {
         let mut failure = None;
         let mut editions = Vec::new();
         let mut drafts = Vec::new();
@@ -261,8 +323,10 @@ impl Store {
     /// then.
     pub(super) fn write_behind(&self, syncs: bool) {
         let mut next_sync = None;
+        let mut failed = Failed::default();
         loop {
             let mut state = self.state();
+            failed.put_back(&mut state);
             if syncs && self.is_sync_due(&mut next_sync) {
                 drop(state);
                 // A failure is told by whoever calls `sync` next, or at the end: it is not forgotten.
@@ -270,7 +334,8 @@ impl Store {
                 continue;
             }
             if state.pending.is_empty() && !state.closing {
-                state = match next_sync {
+                let next = next_sync.into_iter().chain(failed.again).min();
+                state = match next {
                     Some(at) => self.wait_for_work(state, at - Instant::now()),
                     None => state.wait(|guard| self.work.wait(guard).unwrap_or_else(PoisonError::into_inner)),
                 };
@@ -300,7 +365,11 @@ impl Store {
             let writing = self.writing(&mut state);
             drop(state);
             // What failed stays dirty; `flush`, or whoever needs its room, tries again and gets the error.
-            let _: Result<()> = self.publish(&batch);
+            match self.publish(&batch) {
+                Ok(()) if failed.editions.is_empty() => failed.pause = Duration::ZERO,
+                Ok(()) => {}
+                Err(_) => failed.add(&self.state(), &batch),
+            }
             self.unlock(batch);
             drop(writing);
         }

@@ -104,6 +104,67 @@ fn clean_values_are_spilled_even_when_nothing_can_be_written() {
     check(&chest, 0..9);
 }
 
+/// Without anybody who needs room or asks for it.
+#[test]
+fn what_could_not_be_written_is_tried_again() {
+    let dir = dir();
+    let chest = Chest::builder().inline_limit(0).open(dir.path()).unwrap();
+    let fault = Fault::begin(&chest);
+    chest.insert(1, block(1)).unwrap();
+    let wait_until = |is_done: &dyn Fn() -> bool| {
+        let began = std::time::Instant::now();
+        while !is_done() {
+            assert!(began.elapsed().as_secs() < 60, "{}", chest.stats().unwrap());
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+    };
+    wait_until(&|| chest.stats().unwrap().write_errors > 0);
+    fault.end();
+    // What comes later is written earlier.
+    chest.insert(2, block(2)).unwrap();
+    let other = Chest::open(dir.path()).unwrap();
+    wait_until(&|| other.contains_key(1).unwrap());
+}
+
+/// A value whose end uses the chest.
+struct Last(Option<Chest>);
+
+impl Value for Last {
+    const KIND: Kind = Kind::Plain;
+    fn type_name() -> String {
+        "Last".into()
+    }
+    fn size(&self) -> usize {
+        1000
+    }
+    fn encode(&self, out: &mut Encoder) -> Result<Format> {
+        out.write_all(&[7; 1000])?;
+        Ok(Format::new("last", "last"))
+    }
+    fn decode(_: &mut Decoder) -> Result<Self> {
+        Ok(Self(None))
+    }
+}
+
+impl Drop for Last {
+    fn drop(&mut self) {
+        if let Some(chest) = &self.0 {
+            chest.insert("dropped", 1).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_value_that_does_not_stay_ends_when_nothing_is_locked() {
+    let chest = Chest::builder().budget(500).temporary().unwrap();
+    chest.insert("large", Last(Some(chest.clone()))).unwrap();
+    assert_eq!(*chest.get::<i32>("dropped").unwrap(), 1);
+    chest.prefer_disk("cold").unwrap();
+    chest.remove("dropped").unwrap();
+    chest.insert("cold", Last(Some(chest.clone()))).unwrap();
+    assert_eq!(*chest.get::<i32>("dropped").unwrap(), 1);
+}
+
 /// A value that can be written only when its switch is on.
 struct Stubborn(&'static AtomicBool, Vec<u8>);
 

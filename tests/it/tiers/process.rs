@@ -118,6 +118,10 @@ fn child() {
             let chest = Chest::builder().inline_limit(0).open(&place).unwrap();
             let temporary = Chest::temporary().unwrap();
             chest.insert("k", vec![7u8; 5000]).unwrap();
+            // So much that there is a file already.
+            let block = ndarray::Array2::<f64>::ones((1000, 1000));
+            let mut writer = chest.array_writer::<f64>("rows", &[1000]).unwrap();
+            (0..3).for_each(|_| writer.write(block.view()).unwrap());
             // SAFETY: the child does nothing but what is tested here, and ends.
             let fork = unsafe { libc::fork() };
             if fork == 0 {
@@ -128,7 +132,7 @@ fn child() {
                     && refused(chest.flush())
                     && refused(chest.entry("k").or_insert(1u8).map(|_| ()))
                     && refused(temporary.insert("x", 1));
-                drop((chest, temporary));
+                drop((chest, temporary, writer));
                 let again = Chest::open(&place).and_then(|chest| chest.insert("child", 5).and_then(|()| chest.flush()));
                 std::process::exit(i32::from(!(is_refused && again.is_ok())));
             }
@@ -136,12 +140,30 @@ fn child() {
             // SAFETY: the status is this function's own.
             unsafe { libc::waitpid(fork, &raw mut status, 0) };
             assert_eq!(status, 0, "in the child");
+            writer.finish().unwrap();
+            let last: ndarray::Array2<f64> = chest.slice("rows", ndarray::s![2999.., ..]).unwrap();
+            assert_eq!(last.sum(), 1000.0);
             assert_eq!(*chest.get::<Vec<u8>>("k").unwrap(), [7; 5000]);
             assert_eq!(*chest.get::<i32>("child").unwrap(), 5);
             assert!(temporary.path().exists(), "the child did not remove its parent's directory");
             chest.sync().unwrap();
             say("ready");
             lines.next();
+        }
+        #[cfg(unix)]
+        "few files" => {
+            let few = libc::rlimit { rlim_cur: 64, rlim_max: 64 };
+            // SAFETY: the limit is this function's own.
+            assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const few) }, 0);
+            let builder = || Chest::builder().inline_limit(0);
+            for chest in [builder().open(place).unwrap(), builder().temporary().unwrap()] {
+                for key in 0..300 {
+                    chest.insert(key, vec![key as u8; 32 << 10]).unwrap();
+                }
+                chest.flush().unwrap();
+                assert_eq!(chest.stats().unwrap().write_errors, 0);
+            }
+            say("ready");
         }
         other => panic!("no role {other}"),
     }
@@ -209,6 +231,14 @@ fn what_a_killed_process_left_is_removed_by_the_next() {
     alive.kill();
     drop(Chest::builder().temporary_in(parent.path()).temporary().unwrap());
     assert_eq!(count(parent.path()), 0);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_process_that_may_open_few_files_can_use_a_chest() {
+    let dir = dir();
+    assert!(Other::start("few files", dir.path()).child.wait().unwrap().success());
+    assert_eq!(Chest::open(dir.path()).unwrap().len().unwrap(), 300);
 }
 
 #[cfg(unix)]
