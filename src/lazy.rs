@@ -86,8 +86,12 @@ fn scan(input: &mut Decoder, is_verified: bool) -> Result<LazyFrame> {
         return Ok(frame.lazy());
     }
     let everything = Selection::default();
-    if input.files().any(|file| file.format() == ipc::NAME) {
-        // Its columns are mapped as they are.
+    // Polars cannot filter integers that are this wide while it reads them.
+    let has_wide = |frame: &DataFrame| {
+        frame.dtypes().iter().any(|dtype| ["i128", "u128"].iter().any(|wide| dtype.to_string().contains(wide)))
+    };
+    // Columns of Arrow's format are mapped as they are.
+    if input.files().any(|file| file.format() == ipc::NAME) || has_wide(&frame::without_rows(input)?) {
         return Ok(DataFrame::decode(input)?.lazy());
     }
     let files = read_pieces(input, &everything, |input, _| {

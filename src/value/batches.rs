@@ -9,7 +9,8 @@ use arrow_schema::{ArrowError, DataType, SchemaRef};
 
 use super::{Kind, Partial, Parts, Selection, Value, read_pieces};
 use crate::error::{Error, Result};
-use crate::format::{Decoder, Encoder, FRAME, Format, parquet::arrow as format, read_frame};
+use crate::format::parquet::{Dictionaries, arrow as format};
+use crate::format::{Decoder, Encoder, FRAME, Format, read_frame};
 
 impl Value for RecordBatch {
     const KIND: Kind = Kind::Frame;
@@ -197,6 +198,8 @@ fn check(schema: &SchemaRef, batches: &[RecordBatch]) -> Result<()> {
             return Err(Error::unsupported(message));
         }
     }
+    let mut dictionaries = Dictionaries::new(schema);
+    batches.iter().try_for_each(|batch| dictionaries.add(batch))?;
     for (index, field) in schema.fields().iter().enumerate().filter(|(_, field)| holds_decimals(field.data_type())) {
         for batch in batches {
             check_decimals(batch.column(index)).map_err(|error| {

@@ -246,7 +246,7 @@ pub(crate) fn rewrite(input: &mut Decoder, out: Encoder) -> Result<(Encoder, For
     pieces.finish()
 }
 
-fn without_rows(input: &mut Decoder) -> Result<DataFrame> {
+pub(crate) fn without_rows(input: &mut Decoder) -> Result<DataFrame> {
     DataFrame::decode_part(input, &Selection { rows: Some(0..0), columns: None })
 }
 

@@ -153,3 +153,18 @@ fn a_query_that_fails_leaves_everything_as_it_was() {
         assert_eq!(fs::read_dir(dir.path().join(folder)).unwrap().count(), 0, "{folder}");
     }
 }
+
+#[test]
+fn wide_integers_are_filtered_and_what_polars_does_not_know_is_refused() {
+    let chest = Chest::builder().inline_limit(0).temporary().unwrap();
+    let wide: Vec<i64> = (0..1000).collect();
+    let frame = df!("x" => wide).unwrap().lazy().select([col("x").cast(DataType::Int128), col("x").alias("y")]);
+    chest.insert("wide", frame.collect().unwrap()).unwrap();
+    for filter in [col("x").gt(lit(990)), col("y").gt(lit(990))] {
+        assert_eq!(chest.scan("wide").unwrap().filter(filter).collect().unwrap().height(), 9);
+    }
+    let halves = arrow_array::Float16Array::from(vec![None; 3]);
+    let halves = RecordBatch::try_from_iter([("half", std::sync::Arc::new(halves) as arrow_array::ArrayRef)]).unwrap();
+    chest.insert("halves", halves).unwrap();
+    assert_eq!(chest.scan("halves").err().unwrap().kind(), ErrorKind::Unsupported);
+}

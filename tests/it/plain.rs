@@ -389,6 +389,13 @@ fn what_bincode_cannot_read_is_refused_and_nothing_is_lost() {
     refused(&chest, WithJson { json: json!({"a": 1}) });
     refused(&chest, Skips { maybe: None, number: 7 });
     assert!(chest.is_empty().unwrap());
+    // Others of these types would come back.
+    chest.insert("some", Skips { maybe: Some(1), number: 7 }).unwrap();
+    refused(&chest, Skips { maybe: None, number: 7 });
+    chest.insert("none", Vec::<Untagged>::new()).unwrap();
+    refused(&chest, vec![Untagged::Number(7)]);
+    refused(&chest, vec![Untagged::Number(7); 10_000]);
+    assert_eq!(chest.len().unwrap(), 2);
 }
 
 #[test]

@@ -37,21 +37,25 @@ const LEN: usize = 8;
 /// The fact that tells how long a compressed value is when it is not.
 const ENCODED: &str = "encoded";
 
-/// Types that have shown that their values come back.
+/// Types of which a long value has come back.
 static TRIED: LazyLock<RwLock<HashSet<TypeId>>> = LazyLock::new(RwLock::default);
 
-/// A type is tried with its first value of at most so many bytes.
+/// Values of so many bytes at most are tried: another one may have what the first did not, in an option or a list.
+const SHORT_TRIAL: usize = 4 << 10;
+
+/// Of longer ones, the first of each type that has no more than so many.
 const TRIAL: usize = 1 << 20;
 
-/// Refuses what would not come back: a value that cannot be encoded, and a type whose encoding cannot be decoded
-/// because it needs a format that describes itself. The latter is tried once for each type.
+/// Refuses what would not come back: a value that cannot be encoded, and one whose encoding cannot be decoded because its
+/// type needs a format that describes itself. The latter is tried with short values, and with the first long one of a type.
 pub(crate) fn check<T: Serialize + DeserializeOwned + 'static>(value: &T) -> Result<()> {
     if as_bytes(value).is_some() {
         return Ok(());
     }
     let len = write(value, &mut Count(0))?;
     let id = TypeId::of::<T>();
-    if len > TRIAL || TRIED.read().unwrap_or_else(PoisonError::into_inner).contains(&id) {
+    let is_long = len > SHORT_TRIAL;
+    if len > TRIAL || is_long && TRIED.read().unwrap_or_else(PoisonError::into_inner).contains(&id) {
         return Ok(());
     }
     let mut bytes = Vec::with_capacity(len);
@@ -67,7 +71,9 @@ pub(crate) fn check<T: Serialize + DeserializeOwned + 'static>(value: &T) -> Res
             Ok(_) => error,
         });
     }
-    TRIED.write().unwrap_or_else(PoisonError::into_inner).insert(id);
+    if is_long {
+        TRIED.write().unwrap_or_else(PoisonError::into_inner).insert(id);
+    }
     Ok(())
 }
 

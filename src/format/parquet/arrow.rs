@@ -11,8 +11,9 @@ use arrow_schema::{ArrowError, Field, Schema, SchemaRef};
 use bytes::Bytes;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 use parquet::arrow::{ArrowWriter, ProjectionMask};
-use parquet::basic::{Compression as Codec, ZstdLevel};
+use parquet::basic::{Compression as Codec, Type as PhysicalType, ZstdLevel};
 use parquet::errors::ParquetError;
+use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData, RowGroupMetaData};
 use parquet::file::properties::{WriterProperties, WriterPropertiesBuilder};
 use parquet::file::reader::{ChunkReader, Length};
 use parquet::schema::types::ColumnPath;
@@ -21,12 +22,15 @@ use serde_json::json;
 use super::super::{
     Compression, Decoder, Encoder, Format, FrameFormat, Payload, ROW_GROUP_BYTES, ReadAt, ipc, read_frame,
 };
-use super::{Justified, check};
+use super::{Dictionaries, Justified, check};
 use crate::error::{Error, ErrorKind, Result};
 use crate::value::{Selection, read_pieces};
 
 /// Rows of a batch that is read.
 pub(crate) const BATCH_ROWS: u64 = 64 << 10;
+
+/// About so many bytes of text a column of a batch has at most: some types have no room for more than 2 GiB.
+const BATCH_BYTES: u64 = 256 << 20;
 
 /// Rows of a frame in pieces that are written before its size is looked at.
 const PIECE_ROWS: usize = 8 << 10;
@@ -84,6 +88,7 @@ pub(crate) struct Pieces {
     bytes: usize,
     /// Held, so that a batch of the same buffers, another slice of them perhaps, can be told from one of new buffers.
     last: RecordBatch,
+    dictionaries: Dictionaries,
 }
 
 impl Pieces {
@@ -91,11 +96,13 @@ impl Pieces {
         let properties = properties(&schema, out.compression(), GROUP_ROWS);
         let writer = ArrowWriter::try_new(out, schema.clone(), Some(properties)).map_err(cannot_write)?;
         let last = RecordBatch::new_empty(schema.clone());
-        Ok(Self { writer, schema, rows: 0, bytes: 0, last })
+        let dictionaries = Dictionaries::new(&schema);
+        Ok(Self { writer, schema, rows: 0, bytes: 0, last, dictionaries })
     }
 
     /// Adds rows. Memory is taken for one row group.
     pub(crate) fn write(&mut self, batch: &RecordBatch) -> Result<()> {
+        self.dictionaries.add(batch)?;
         let mut seen = HashSet::new();
         for column in self.last.columns() {
             add_buffers(&column.to_data(), &mut seen, &mut 0);
@@ -177,7 +184,12 @@ impl Iterator for Batches {
             return (rows > 0).then(|| with_schema(&self.schema, Vec::new(), rows));
         };
         let batch = reader.next()?;
-        let batch = batch.map_err(|error| Error::damaged("cannot read the frame").with_source(error.to_string()));
+        let batch = batch.map_err(|error| match error.to_string() {
+            text if text.contains("index overflow") => {
+                Error::unsupported("the text of a batch is more than its type has room for").with_source(text)
+            }
+            text => Error::damaged("cannot read the frame").with_source(text),
+        });
         let batch = batch.and_then(|batch| self.take(&batch));
         if batch.is_err() {
             self.reader = None;
@@ -242,7 +254,7 @@ pub(crate) fn batches(input: &mut Decoder, selection: &Selection) -> Result<Batc
         order = columns.iter().map(|column| read.range(..column).count()).collect();
         schema = Arc::new(schema.project(columns).map_err(|error| damaged(error.into()))?);
     }
-    let rows = justified.rows.clamp(1, BATCH_ROWS) as usize;
+    let rows = justified.rows.clamp(1, rows_of_a_batch(builder.metadata())) as usize;
     let reader = builder
         .with_projection(mask)
         .with_row_groups(part.groups.clone())
@@ -252,6 +264,20 @@ pub(crate) fn batches(input: &mut Decoder, selection: &Selection) -> Result<Batc
         .build()
         .map_err(damaged)?;
     Ok(Batches { schema, reader: Some(reader), rows: 0, order, memory: 0, seen: HashSet::new(), justified })
+}
+
+/// How many rows a batch should have: fewer where they have long texts.
+fn rows_of_a_batch(file: &ParquetMetaData) -> u64 {
+    let texts = |group: &RowGroupMetaData| {
+        let texts = group.columns().iter().filter(|chunk| chunk.column_type() == PhysicalType::BYTE_ARRAY);
+        let bytes = |chunk: &ColumnChunkMetaData| {
+            chunk.unencoded_byte_array_data_bytes().unwrap_or(0).max(chunk.uncompressed_size())
+        };
+        let most = texts.map(bytes).max().unwrap_or(0);
+        most.max(0).cast_unsigned() / group.num_rows().max(1).cast_unsigned()
+    };
+    let longest = file.row_groups().iter().map(texts).max().unwrap_or(0);
+    (BATCH_BYTES / longest.max(1)).clamp(1, BATCH_ROWS)
 }
 
 /// The batches of each file of a frame.

@@ -3,6 +3,8 @@
 #[cfg(feature = "arrow")]
 pub(crate) mod arrow;
 mod claims;
+#[cfg(feature = "arrow")]
+mod dictionaries;
 mod footer;
 mod thrift;
 
@@ -18,6 +20,8 @@ pub(crate) use self::claims::Justified;
 #[cfg(feature = "polars")]
 pub(crate) use self::claims::Part;
 pub(crate) use self::claims::{RATIO, check};
+#[cfg(feature = "arrow")]
+pub(crate) use self::dictionaries::Dictionaries;
 pub(crate) use self::footer::check_schema;
 #[cfg(feature = "polars")]
 pub(crate) use self::footer::footer_range;

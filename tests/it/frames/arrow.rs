@@ -589,3 +589,67 @@ fn common_types_of_arrow_read_as_a_polars_frame() {
         assert_eq!(frame.columns()[0].null_count(), nulls, "{}", types[i]);
     });
 }
+
+/// Rows with `count` different texts, of which the first is this one, in a dictionary with keys of 8 bits.
+fn few_keys(first: u32, count: u32) -> RecordBatch {
+    let texts: Vec<String> = (first..first + count).map(|i| format!("text {i}")).collect();
+    let texts: DictionaryArray<Int8Type> = texts.iter().map(String::as_str).collect();
+    RecordBatch::try_from_iter([("text", Arc::new(texts) as ArrayRef)]).unwrap()
+}
+
+#[test]
+fn dictionaries_whose_keys_cannot_tell_all_values_apart_are_refused() {
+    let chest = Chest::builder().inline_limit(0).temporary().unwrap();
+    keep(few_keys(0, 127));
+    keep_each(&[few_keys(0, 100), few_keys(0, 100), few_keys(27, 100)]);
+    let refused = |error: icechest::Error| {
+        assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
+        assert!(error.to_string().contains("\"text\"") && error.to_string().contains("32 bits"), "{error}");
+    };
+    refused(chest.insert("k", few_keys(0, 128)).unwrap_err());
+    refused(chest.insert("k", vec![few_keys(0, 100), few_keys(100, 100)]).unwrap_err());
+    let mut writer = chest.frame_writer("k", few_keys(0, 1).schema()).unwrap();
+    writer.write(&few_keys(0, 100)).unwrap();
+    refused(writer.write(&few_keys(100, 100)).unwrap_err());
+    drop(writer);
+    assert!(chest.is_empty().unwrap());
+    // Appended, they are in files of their own, and stay there.
+    chest.insert("k", few_keys(0, 100)).unwrap();
+    chest.append("k", few_keys(100, 30)).unwrap();
+    let rows = || chest.get::<Vec<RecordBatch>>("k").unwrap().iter().map(RecordBatch::num_rows).sum::<usize>();
+    assert_eq!(rows(), 130);
+    refused(chest.compact("k").unwrap_err());
+    assert_eq!(rows(), 130);
+}
+
+#[test]
+fn numbers_and_nested_values_are_counted_too() {
+    let chest = Chest::temporary().unwrap();
+    let numbers = |first: i64, count: i64| -> ArrayRef {
+        let values = Int64Array::from_iter_values(first..first + count);
+        let keys = UInt8Array::from_iter_values((0..count).map(|key| key as u8));
+        Arc::new(DictionaryArray::new(keys, Arc::new(values)))
+    };
+    let inside = |array: ArrayRef| -> ArrayRef {
+        let field = Arc::new(Field::new("number", array.data_type().clone(), true));
+        Arc::new(StructArray::from(vec![(field, array)]))
+    };
+    for wrap in [|array| array, inside] {
+        let batch = |first, count| RecordBatch::try_from_iter([("x", wrap(numbers(first, count)))]).unwrap();
+        keep_each(&[batch(0, 200), batch(55, 200)]);
+        let error = chest.insert("k", vec![batch(0, 200), batch(100, 200)]).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
+    }
+}
+
+#[test]
+fn batches_of_long_texts_are_short() {
+    let chest = Chest::temporary().unwrap();
+    let texts = |rows| StringArray::from_iter_values(std::iter::repeat_n("x".repeat(1 << 20), rows));
+    let batch = |rows| RecordBatch::try_from_iter([("text", Arc::new(texts(rows)) as ArrayRef)]).unwrap();
+    let mut writer = chest.frame_writer("k", batch(0).schema()).unwrap();
+    (0..40).for_each(|_| writer.write(&batch(10)).unwrap());
+    writer.finish().unwrap();
+    let rows: Vec<usize> = chest.select("k").batches().unwrap().map(|batch| batch.unwrap().num_rows()).collect();
+    assert!(rows.iter().sum::<usize>() == 400 && rows.iter().all(|&rows| rows <= 300), "{rows:?}");
+}
