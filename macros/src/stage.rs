@@ -3,8 +3,8 @@
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
 
-use proc_macro2::TokenStream;
-use quote::{format_ident, quote, quote_spanned};
+use proc_macro2::{TokenStream, TokenTree};
+use quote::{ToTokens, format_ident, quote, quote_spanned};
 use syn::parse::{Parse, ParseStream};
 use syn::punctuated::Punctuated;
 use syn::spanned::Spanned;
@@ -151,20 +151,28 @@ pub(crate) fn expand(options: TokenStream, function: TokenStream) -> syn::Result
 fn place(signature: &Signature) -> TokenStream {
     let types = signature.generics.type_params().map(|parameter| &parameter.ident);
     let constants = signature.generics.const_params().map(|parameter| &parameter.ident);
+    // Without a receiver `Self` may be nothing.
     let receiver = signature.receiver().map(|_| quote!(::std::any::type_name::<Self>(),));
-    // Without a receiver `Self` may be nothing. Unlike an item, a closure has what generic parameters around it stand for.
-    let closure = match signature.receiver() {
-        Some(_) => quote!(""),
-        None => quote!(::std::any::type_name_of_val(&|| ())),
-    };
+    // Unlike an item, a closure has what generic parameters around it stand for, those without a name too.
+    let closure = quote!(::std::any::type_name_of_val(&|| ()));
+    let nameless = has_impl(signature.inputs.to_token_stream()).then(|| quote!(#closure,));
     quote! {
         fn __inside() {}
         let __place = ::icechest::__private::place(
             ::std::any::type_name_of_val(&__inside),
             #closure,
-            &[#receiver #(::std::any::type_name::<#types>(),)* #(&::std::format!("{:?}", #constants),)*],
+            &[#receiver #nameless #(::std::any::type_name::<#types>(),)* #(&::std::format!("{:?}", #constants),)*],
         );
     }
+}
+
+/// Whether an argument's type has an `impl Trait`, which is a generic parameter without a name.
+fn has_impl(tokens: TokenStream) -> bool {
+    tokens.into_iter().any(|token| match token {
+        TokenTree::Ident(word) => word == "impl",
+        TokenTree::Group(group) => has_impl(group.stream()),
+        _ => false,
+    })
 }
 
 /// Which of the functions of the crate runs the body.

@@ -51,15 +51,18 @@ pub(crate) struct Reading {
     pub(crate) typed: bool,
 }
 
+/// The type of an argument: a reference is the same argument.
+pub(crate) fn type_name<T: ?Sized>() -> &'static str {
+    std::any::type_name::<T>().trim_start_matches('&')
+}
+
 impl Reading {
     /// An argument as a part of a call's key.
     ///
     /// # Errors
     /// `Invalid` when it cannot be serialised, or nests too deeply.
     pub(crate) fn read<T: Serialize + ?Sized>(self, value: &T) -> Result<Argument> {
-        // A reference is the same argument.
-        let type_name = std::any::type_name::<T>();
-        self.argument(Key::of(value)?, type_name.trim_start_matches('&'))
+        self.argument(Key::of(value)?, type_name::<T>())
     }
 
     /// As [`read`](Self::read), of what was serialised before.

@@ -17,6 +17,7 @@ mod settings;
 mod stats;
 mod stored;
 mod trace;
+mod upgrade;
 mod wait;
 
 #[doc(hidden)]

@@ -44,8 +44,8 @@ impl Probe<'_, &String> {
 }
 
 /// Where a function is: its module, and its type or trait if it has one; and what its parameters stand for. `inside` is the
-/// name of an item in the function, `closure` that of a closure, if it tells more: of functions of generic types, and of
-/// those that a trait has by default, it has the type itself.
+/// name of an item in the function, `closure` that of a closure, which tells more: of functions of generic types and traits,
+/// and of those that a trait has by default, it has the type itself.
 pub fn place(inside: &str, closure: &str, generics: &[&str]) -> String {
     /// Looks for one character: for two it would take ten times as long.
     fn around(path: &str) -> Option<&str> {
@@ -53,8 +53,7 @@ pub fn place(inside: &str, closure: &str, generics: &[&str]) -> String {
     }
     let function = around(inside).unwrap_or_default();
     let place = around(function).unwrap_or_default();
-    let is_of_type = !closure.is_empty() && !closure.starts_with(function);
-    let itself = is_of_type.then(|| closure.trim_end_matches("::{{closure}}"));
+    let itself = (!closure.starts_with(function)).then(|| closure.trim_end_matches("::{{closure}}"));
     let generics: Vec<&str> = itself.into_iter().chain(generics.iter().copied()).collect();
     if generics.is_empty() { place.to_owned() } else { format!("{place}<{}>", generics.join(", ")) }
 }

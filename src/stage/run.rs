@@ -364,8 +364,9 @@ fn keep_computed<V: Value>(call: &Call, key: &Key, value: Arc<V>, took: Duration
     call.count(run.status);
     call.stage.counters.add_computing(took);
     let stored = call.check_inputs().and_then(|()| {
-        let again = call.stage.settings.force || call.stage.settings.expire.is_some();
-        let record = Record::new(&call.signature::<V>()?, took, call.stage.settings.tag.clone(), again);
+        let settings = &call.stage.settings;
+        let again = settings.force || settings.expire.is_some() || settings.validate.is_some();
+        let record = Record::new(&call.signature::<V>()?, took, settings.tag.clone(), again);
         keep(call, key, run.value.clone(), record)
     });
     match stored {

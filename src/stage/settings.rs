@@ -11,13 +11,13 @@ use serde::Serialize;
 
 use super::call::Call;
 use super::memo::Memo;
-use super::record::{self, CallInfo, Record};
-use super::run::{self, Status};
+use super::record::{self, CallInfo};
+use super::run::Status;
 use super::stats::{Counters, StageStats};
 use super::trace;
 use crate::chest::Chest;
 use crate::error::{Error, Result};
-use crate::key::signature::Reading;
+use crate::key::signature::{Reading, type_name};
 use crate::key::{Content, FolderOptions, Key, Keymap, Round};
 use crate::value::Value;
 
@@ -237,7 +237,7 @@ impl Stage {
     pub fn default<T: Serialize>(self, name: impl Into<String>, value: T) -> Self {
         let key = Key::of(&value);
         self.set(|settings| match key {
-            Ok(key) => _ = settings.defaults.insert(name.into(), (key, std::any::type_name::<T>())),
+            Ok(key) => _ = settings.defaults.insert(name.into(), (key, type_name::<T>())),
             Err(error) => _ = settings.problem.get_or_insert(error.to_string()),
         })
     }
@@ -438,55 +438,6 @@ impl Stage {
     pub fn forget(&self, is_forgotten: impl Fn(&CallInfo) -> bool) -> Result<usize> {
         let keys = self.calls()?.into_iter().filter(is_forgotten).map(|call| call.key);
         self.chest.remove_many(keys)
-    }
-
-    /// Gives stored results of type `V` new keys: `change` gets what is known of a call and may change its arguments; if it
-    /// says yes, the result is found under them, and under this stage's version and settings, from now on. So results survive
-    /// when a function gets another parameter or another version. Gives how many were moved.
-    ///
-    /// ```
-    /// # use icechest::Key;
-    /// # let chest = icechest::Chest::temporary()?;
-    /// chest.stage("train").version(1).arg("rate", 0.1).run(|| 0.97)?;
-    /// let new = chest.stage("train").version(2);
-    /// let moved = new.upgrade::<f64>(|call| {
-    ///     call.arguments.insert("seed".into(), Key::from(0));
-    ///     call.version == "1"
-    /// })?;
-    /// assert_eq!(moved, 1);
-    /// assert_eq!(*new.arg("rate", 0.1).arg("seed", 0).run(|| -> f64 { unreachable!() })?, 0.97);
-    /// # Ok::<(), icechest::Error>(())
-    /// ```
-    ///
-    /// Results whose arguments are [not known](CallInfo::is_cut) stay where they are.
-    ///
-    /// # Errors
-    /// Those of reading and writing; then some may not have been moved. [`Unsupported`](crate::ErrorKind::Unsupported) for a
-    /// stage that is [`typed`](Self::typed).
-    pub fn upgrade<V: Value>(&self, mut change: impl FnMut(&mut CallInfo) -> bool) -> Result<usize> {
-        if self.settings.reading.typed {
-            return Err(Error::unsupported(
-                "types of arguments are not stored, so a stage that counts them cannot be upgraded",
-            ));
-        }
-        let mut moved = 0;
-        let calls = self.calls()?.into_iter().filter(|call| V::reads(&call.type_name) && !call.is_cut);
-        for mut info in calls {
-            let old = info.key.clone();
-            if !change(&mut info) {
-                continue;
-            }
-            let call = self.call().with_arguments(std::mem::take(&mut info.arguments))?;
-            let key = call.key::<V>()?;
-            if key == old {
-                continue;
-            }
-            let Some(value) = self.chest.find::<V>(&old)? else { continue };
-            run::keep(&call, &key, value, Record::moved(&call.signature::<V>()?, &info))?;
-            self.chest.remove(&old)?;
-            moved += 1;
-        }
-        Ok(moved)
     }
 
     pub(super) fn tell(&self, event: &CallEvent<'_>) {

@@ -434,3 +434,77 @@ fn a_function_without_a_receiver_belongs_to_its_type() {
     }
     assert_eq!(CHEST.stage_stats().unwrap()["of"].computed, 2);
 }
+
+#[derive(serde::Serialize)]
+struct Square {
+    size: f64,
+}
+
+#[derive(serde::Serialize)]
+struct Circle {
+    size: f64,
+}
+
+trait Area {
+    fn area(&self) -> f64;
+}
+
+impl Area for Square {
+    fn area(&self) -> f64 {
+        self.size * self.size
+    }
+}
+
+impl Area for Circle {
+    fn area(&self) -> f64 {
+        3.0 * self.size * self.size
+    }
+}
+
+#[stage(chest = CHEST)]
+fn area(shape: &(impl Area + serde::Serialize)) -> f64 {
+    shape.area()
+}
+
+trait Named {
+    const NAME: &str;
+}
+
+impl Named for Square {
+    const NAME: &str = "square";
+}
+
+impl Named for Circle {
+    const NAME: &str = "circle";
+}
+
+trait Describe<T> {
+    fn describe(&self) -> String;
+
+    #[stage(chest = CHEST, ignore(self))]
+    fn by_default(&self) -> String
+    where
+        T: Named,
+    {
+        T::NAME.to_owned()
+    }
+}
+
+impl<T: Named> Describe<T> for Mean {
+    #[stage(chest = CHEST, ignore(self))]
+    fn describe(&self) -> String {
+        T::NAME.to_owned()
+    }
+}
+
+#[test]
+fn types_without_a_name_in_the_function_are_told_apart() {
+    for _ in 0..2 {
+        assert_eq!((area(&Square { size: 2.0 }), area(&Circle { size: 2.0 })), (4.0, 12.0));
+        let described = (Describe::<Square>::describe(&Mean), Describe::<Circle>::describe(&Mean));
+        assert_eq!((described.0.as_str(), described.1.as_str()), ("square", "circle"));
+        let described = (Describe::<Square>::by_default(&Mean), Describe::<Circle>::by_default(&Mean));
+        assert_eq!((described.0.as_str(), described.1.as_str()), ("square", "circle"));
+    }
+    assert_eq!(CHEST.stage_stats().unwrap()["area"].computed, 2);
+}

@@ -205,6 +205,38 @@ fn results_move_to_new_keys() {
     assert_eq!(new.upgrade::<f64>(|call| call.version == "2").unwrap(), 0);
 }
 
+/// The new key of one is the old key of another.
+#[test]
+fn results_that_are_in_the_way_of_others_move_first() {
+    let chest = Chest::temporary().unwrap();
+    let stage = chest.stage("f");
+    let results = || [1, 2, 3, 4].map(|x| stage.arg("x", x).lookup::<f64>().unwrap().map(|found| *found));
+    for x in 1..=3 {
+        stage.arg("x", x).run(|| 10.0 * f64::from(x)).unwrap();
+    }
+    let change = |by: fn(u8) -> u8| {
+        let moved = stage.upgrade::<f64>(|call| {
+            let x = call.arguments["x"].to::<u8>().unwrap();
+            call.arguments.insert("x".into(), Key::from(by(x)));
+            true
+        });
+        moved.unwrap()
+    };
+    assert_eq!(change(|x| x + 1), 3);
+    assert_eq!(results(), [None, Some(10.0), Some(20.0), Some(30.0)]);
+    assert_eq!(change(|x| x - 1), 3);
+    assert_eq!(results(), [Some(10.0), Some(20.0), Some(30.0), None]);
+    // In a circle, and two of three.
+    assert_eq!(change(|x| x % 3 + 1), 3);
+    assert_eq!(results(), [Some(30.0), Some(10.0), Some(20.0), None]);
+    assert_eq!(change(|x| [0, 2, 1, 3][usize::from(x)]), 2);
+    assert_eq!(results(), [Some(10.0), Some(30.0), Some(20.0), None]);
+    // Two go to one place, which is in a circle: the last one stays there.
+    assert_eq!(change(|x| [0, 2, 3, 2][usize::from(x)]), 3);
+    let [one, two, three, _] = results();
+    assert!(one.is_none() && two.is_some() && three == Some(30.0), "{two:?} {three:?}");
+}
+
 /// Events as texts.
 fn listen(stage: Stage) -> (Stage, Arc<Mutex<Vec<String>>>) {
     let events = Arc::new(Mutex::new(Vec::new()));
@@ -375,6 +407,13 @@ fn a_new_result_in_place_of_an_old_one_is_another_argument() {
         *chest.stage("double").arg("x", &load).try_run(|| ok(2.0 * *load.get()?)).unwrap()
     };
     assert_eq!([run(1.0, false), run(2.0, false), run(2.0, true), run(3.0, false)], [2.0, 2.0, 4.0, 4.0]);
+    // The same where a check has refused the old one.
+    let run = |value: f64, least: f64| -> f64 {
+        let load = chest.stage("load checked").validate(move |_, found: &f64| *found >= least);
+        let load = load.call().run_stored(|| value).unwrap();
+        *chest.stage("double checked").arg("x", &load).try_run(|| ok(2.0 * *load.get()?)).unwrap()
+    };
+    assert_eq!([run(1.0, 0.0), run(2.0, 0.0), run(2.0, 1.5), run(3.0, 1.5)], [2.0, 2.0, 4.0, 4.0]);
 }
 
 #[test]

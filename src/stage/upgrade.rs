@@ -1,0 +1,108 @@
+//! Results that are found under other arguments from now on.
+
+use std::collections::{HashMap, HashSet};
+use std::mem;
+use std::sync::Arc;
+
+use super::call::Call;
+use super::record::{CallInfo, Record};
+use super::run;
+use super::settings::Stage;
+use crate::error::{Error, Result};
+use crate::key::Key;
+use crate::value::Value;
+
+/// A result on its way to another key.
+struct Move<V> {
+    call: Call,
+    info: CallInfo,
+    to: Key,
+    /// What is found under its key now, before another result takes that.
+    value: Option<Arc<V>>,
+}
+
+impl Stage {
+    /// Gives stored results of type `V` new keys: `change` gets what is known of a call and may change its arguments; if it
+    /// says yes, the result is found under them, and under this stage's version and settings, from now on. So results survive
+    /// when a function gets another parameter or another version. Gives how many were moved.
+    ///
+    /// ```
+    /// # use icechest::Key;
+    /// # let chest = icechest::Chest::temporary()?;
+    /// chest.stage("train").version(1).arg("rate", 0.1).run(|| 0.97)?;
+    /// let new = chest.stage("train").version(2);
+    /// let moved = new.upgrade::<f64>(|call| {
+    ///     call.arguments.insert("seed".into(), Key::from(0));
+    ///     call.version == "1"
+    /// })?;
+    /// assert_eq!(moved, 1);
+    /// assert_eq!(*new.arg("rate", 0.1).arg("seed", 0).run(|| -> f64 { unreachable!() })?, 0.97);
+    /// # Ok::<(), icechest::Error>(())
+    /// ```
+    ///
+    /// Results whose arguments are [not known](CallInfo::is_cut) stay where they are.
+    ///
+    /// # Errors
+    /// Those of reading and writing; then some may not have been moved, and of those that change places one may be lost.
+    /// [`Unsupported`](crate::ErrorKind::Unsupported) for a
+    /// stage that is [`typed`](Self::typed).
+    pub fn upgrade<V: Value>(&self, mut change: impl FnMut(&mut CallInfo) -> bool) -> Result<usize> {
+        if self.settings.reading.typed {
+            return Err(Error::unsupported(
+                "types of arguments are not stored, so a stage that counts them cannot be upgraded",
+            ));
+        }
+        let calls = self.calls()?.into_iter().filter(|call| V::reads(&call.type_name) && !call.is_cut);
+        let mut moves: HashMap<Key, Move<V>> = HashMap::new();
+        let mut order = Vec::new();
+        for mut info in calls {
+            if !change(&mut info) {
+                continue;
+            }
+            let call = self.call().with_arguments(mem::take(&mut info.arguments))?;
+            let to = call.key::<V>()?;
+            if to != info.key {
+                order.push(info.key.clone());
+                moves.insert(info.key.clone(), Move { call, info, to, value: None });
+            }
+        }
+        let mut moved = 0;
+        for key in order {
+            moved += self.move_from(key, &mut moves)?;
+        }
+        Ok(moved)
+    }
+
+    /// Moves a result, after those that are in its way: a key may be the old one of a result and the new one of another.
+    /// Gives how many were moved.
+    fn move_from<V: Value>(&self, first: Key, moves: &mut HashMap<Key, Move<V>>) -> Result<usize> {
+        let (mut way, mut next) = (Vec::new(), first);
+        while let Some(one) = moves.remove(&next) {
+            next = one.to.clone();
+            way.push(one);
+        }
+        // The last may go where one of the others is: that is taken into memory.
+        if let Some(index) = way.iter().position(|one| one.info.key == next) {
+            match self.chest.find(&next)? {
+                Some(value) => way[index].value = Some(value),
+                None => _ = way.remove(index),
+            }
+        }
+        let mut moved = 0;
+        let mut taken = HashSet::new();
+        for Move { call, info, to, value } in way.into_iter().rev() {
+            let value = match value {
+                Some(value) => Some(value),
+                None => self.chest.find(&info.key)?,
+            };
+            let Some(value) = value else { continue };
+            run::keep(&call, &to, value, Record::moved(&call.signature::<V>()?, &info))?;
+            if !taken.contains(&info.key) {
+                self.chest.remove(&info.key)?;
+            }
+            taken.insert(to);
+            moved += 1;
+        }
+        Ok(moved)
+    }
+}
