@@ -45,7 +45,8 @@ pub(crate) enum Command {
         #[arg(value_parser = parse_key)]
         key: Key,
         /// Write to FILE, in the format of its ending:
-        /// frames to .parquet, .csv or .arrow; arrays to .npy or .csv; documents to .json; text and bytes to any.
+        /// frames to .parquet, .csv or .arrow; arrays to .npy or .csv; documents to .json; text and bytes to any, also
+        /// to - on Unix, which is standard output.
         #[arg(short, long, value_name = "FILE")]
         output: Option<PathBuf>,
         #[command(flatten)]
@@ -104,9 +105,9 @@ pub(crate) enum Command {
     /// Run a command once for each distinct command line, parameters and content of its inputs.
     ///
     /// The files that it makes, what it prints and its exit code are kept in the chest; when the same is asked for again they
-    /// are restored, and the command does not run. Of processes that ask for the same at the same time one runs it. A command
-    /// that fails is run again the next time. What it prints is held in memory until it ends. The environment, the time,
-    /// standard input and files that are not named play no part: name what the command depends on.
+    /// are restored, beside what else there is, and the command does not run. Of processes that ask for the same at the same
+    /// time one runs it. A command that fails is run again the next time. What it prints is held in memory until it ends.
+    /// The environment, the time, standard input and files that are not named play no part: name what the command depends on.
     #[command(after_help = "Example: icechest run cache --in data.csv --out model.bin -- python train.py data.csv 5")]
     Run {
         /// The directory of the chest; it is made if it does not exist.

@@ -12,6 +12,7 @@ mod load;
 mod preview;
 mod progress;
 mod put;
+mod restore;
 mod run;
 mod save;
 mod std_types;

@@ -10,6 +10,7 @@ use std::time::Duration;
 use icechest::{Chest, ErrorKind, Key, PathContent, Run, Status};
 
 use crate::failure::{Failure, Result};
+use crate::restore::restore;
 
 /// What counts.
 pub(crate) struct Request {
@@ -36,7 +37,7 @@ impl Request {
         };
         if tells {
             let took = chest.stage(STAGE).calls()?.into_iter().find(|call| call.key == key).map(|call| call.took);
-            tell(run.status, took.unwrap_or_default())?;
+            ignore_closed(tell(run.status, took.unwrap_or_default()))?;
         }
         let (code, stdout, stderr) = &*run.value;
         if run.status != Status::Computed {
@@ -64,6 +65,8 @@ impl Request {
             if outcome.0 != 0 && !self.keep_failures {
                 return Err(Failure::Command(outcome.0));
             }
+            // The outcome of an earlier run does not belong to the files of this one, should it end before all are stored.
+            chest.remove(key.clone())?;
             for path in &self.outputs {
                 if outcome.0 == 0 || Path::new(path).exists() {
                     chest.insert_files(place(&key, path), path)?;
@@ -79,9 +82,9 @@ impl Request {
         }
         if run.status != Status::Computed {
             for path in &self.outputs {
-                match chest.restore(place(&key, path), path) {
+                match restore(chest, place(&key, path), Path::new(path)) {
                     // A command that failed may have made none.
-                    Err(error) if error.kind() == ErrorKind::NotFound && run.value.0 != 0 => {}
+                    Err(Failure::Chest(error)) if error.kind() == ErrorKind::NotFound && run.value.0 != 0 => {}
                     done => done?,
                 }
             }
@@ -98,13 +101,12 @@ fn place(call: &Key, path: &str) -> Key {
     Key::from((call.clone(), "out", path))
 }
 
-fn tell(status: Status, took: Duration) -> Result<()> {
+fn tell(status: Status, took: Duration) -> io::Result<()> {
     let mut err = io::stderr();
     match status {
-        Status::Computed | Status::Called => writeln!(err, "icechest: miss, the command took {took:.2?}")?,
-        hit => writeln!(err, "icechest: hit ({hit}), {took:.2?} saved")?,
+        Status::Computed | Status::Called => writeln!(err, "icechest: miss, the command took {took:.2?}"),
+        hit => writeln!(err, "icechest: hit ({hit}), {took:.2?} saved"),
     }
-    Ok(())
 }
 
 /// Runs a command. What it prints is passed on, and kept.

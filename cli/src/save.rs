@@ -99,9 +99,8 @@ struct Target {
 impl Target {
     fn new(file: &Path) -> Result<Self> {
         let fail = || Failure::at("write", file);
-        // What is no file, such as /dev/stdout, must not be replaced by one.
-        if fs::metadata(file).is_ok_and(|meta| !meta.is_file()) {
-            let out = File::options().write(true).open(file).map_err(fail())?;
+        // What is no file, such as a pipe, must not be replaced by one, nor what somebody has open already.
+        if let Some(out) = stream(file).map_err(fail())? {
             return Ok(Self { out: BufWriter::new(out), temporary: None });
         }
         // A link stays a link.
@@ -118,6 +117,9 @@ impl Target {
         #[cfg(unix)]
         builder.permissions(mode);
         let (out, temporary) = builder.tempfile_in(folder).map_err(fail())?.into_parts();
+        if let Ok(old) = fs::metadata(&real) {
+            out.set_permissions(old.permissions()).map_err(fail())?;
+        }
         Ok(Self { out: BufWriter::new(out), temporary: Some((temporary, real)) })
     }
 
@@ -125,6 +127,31 @@ impl Target {
         let Some((temporary, real)) = self.temporary else { return Ok(()) };
         temporary.persist(&real).map_err(|error| Failure::at("write", file)(error.error))
     }
+}
+
+/// What a name stands for that is not the name of a file.
+#[cfg(unix)]
+fn stream(file: &Path) -> io::Result<Option<File>> {
+    use std::os::fd::AsFd;
+
+    let descriptor = ["/dev/fd", "/proc/self/fd"].iter().find_map(|folder| file.strip_prefix(folder).ok());
+    let name = descriptor.unwrap_or(file).to_str().unwrap_or_default();
+    let own = match (descriptor.is_some(), name) {
+        (false, "-" | "/dev/stdout") | (true, "1") => io::stdout().as_fd().try_clone_to_owned()?,
+        (false, "/dev/stderr") | (true, "2") => io::stderr().as_fd().try_clone_to_owned()?,
+        (true, _) => return File::options().append(true).open(file).map(Some),
+        (false, _) if fs::metadata(file).is_ok_and(|meta| !meta.is_file()) => {
+            return File::options().write(true).open(file).map(Some);
+        }
+        (false, _) => return Ok(None),
+    };
+    Ok(Some(own.into()))
+}
+
+#[cfg(not(unix))]
+fn stream(file: &Path) -> io::Result<Option<File>> {
+    let is_none = fs::metadata(file).is_ok_and(|meta| !meta.is_file());
+    if is_none { File::options().write(true).open(file).map(Some) } else { Ok(None) }
 }
 
 fn parquet(batches: &[RecordBatch], out: &mut BufWriter<File>) -> std::result::Result<(), ArrowError> {

@@ -110,3 +110,68 @@ fn a_lost_output_is_made_again() {
     assert_eq!(runs(&shell), 2);
     assert_eq!(fs::read_to_string(shell.path("model.txt")).unwrap(), "A\n");
 }
+
+/// What the command did not make stays where it is, also in a folder that it makes files in.
+#[test]
+fn a_hit_removes_nothing() {
+    let shell = Shell::new();
+    let run = |name: &str| {
+        let script = "mkdir -p results/deep; echo $1 > results/$1; echo $1 > results/deep/$1";
+        let ran = shell.run(["run", "c", "--out", "results", "--status", "--", "sh", "-c", script, "sh", name]);
+        assert_eq!(ran.code, 0, "{}", ran.err);
+        ran.err.contains("hit")
+    };
+    assert!(!run("one") && !run("two"));
+    shell.file("results/notes.txt", "mine");
+    fs::remove_file(shell.path("results/deep/one")).unwrap();
+    shell.file("results/one", "changed");
+    assert!(run("one"));
+    let read = |name: &str| fs::read_to_string(shell.path("results").join(name)).unwrap();
+    assert_eq!(["one", "deep/one", "two", "deep/two"].map(read), ["one\n", "one\n", "two\n", "two\n"]);
+    assert_eq!(read("notes.txt"), "mine");
+    assert_eq!(fs::read_dir(shell.path("results")).unwrap().count(), 4);
+    // A link to a folder stays one, and a file is not taken for a folder.
+    fs::rename(shell.path("results"), shell.path("elsewhere")).unwrap();
+    std::os::unix::fs::symlink("elsewhere", shell.path("results")).unwrap();
+    fs::remove_file(shell.path("elsewhere/one")).unwrap();
+    assert!(run("one") && shell.path("results").is_symlink());
+    assert_eq!(read("one"), "one\n");
+    fs::remove_file(shell.path("results")).unwrap();
+    shell.file("results", "mine");
+    let script = "mkdir -p results/deep; echo $1 > results/$1; echo $1 > results/deep/$1";
+    let refused = shell.run(["run", "c", "--out", "results", "--", "sh", "-c", script, "sh", "one"]);
+    assert!(refused.code == 2 && refused.err.contains("results"), "{} {}", refused.code, refused.err);
+    assert_eq!(fs::read_to_string(shell.path("results")).unwrap(), "mine");
+}
+
+#[test]
+fn outputs_of_a_run_that_failed_half_way_are_not_restored() {
+    let shell = Shell::new();
+    let script = "echo $(cat version) | tee a; [ -e only-a ] || cat version > b";
+    let run = |options: &[&str]| {
+        shell.run(["run", "c", "--out", "a", "--out", "b"].iter().chain(options).chain(&["--", "sh", "-c", script]))
+    };
+    shell.file("version", "1");
+    assert_eq!(run(&[]).code, 0);
+    shell.file("version", "2");
+    shell.file("only-a", "");
+    fs::remove_file(shell.path("b")).unwrap();
+    assert_eq!(run(&["--force"]).code, 3);
+    fs::remove_file(shell.path("only-a")).unwrap();
+    let again = run(&[]);
+    assert_eq!((again.code, again.out.as_str()), (0, "2\n"));
+    assert_eq!(["a", "b"].map(|name| fs::read_to_string(shell.path(name)).unwrap()), ["2\n", "2"]);
+}
+
+#[test]
+fn the_status_for_nobody_changes_nothing() {
+    let shell = Shell::new();
+    for _ in 0..2 {
+        let (closed, stderr) = std::io::pipe().unwrap();
+        drop(closed);
+        let mut command = shell.command();
+        command.args(["run", "c", "--status", "--keep-failures", "--", "sh", "-c", "echo out; exit 5"]);
+        let output = command.stderr(stderr).output().unwrap();
+        assert_eq!((output.status.code(), output.stdout), (Some(5), b"out\n".to_vec()));
+    }
+}

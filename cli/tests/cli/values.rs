@@ -147,6 +147,37 @@ fn exit_codes() {
     assert_eq!(shell.run(["--version"]).code, 0);
 }
 
+/// What is written to is what is open under these names, not the file that it may be.
+#[cfg(unix)]
+#[test]
+fn standard_output_is_no_file() {
+    let shell = Shell::new();
+    shell.put("text", &shell.file("text.txt", "value\n"));
+    for name in ["-", "/dev/stdout", "/dev/fd/1"] {
+        let log = fs::File::create(shell.path("log")).unwrap();
+        let script = r#"echo before; "$0" get c text -o $1; echo after"#;
+        let mut command = Command::new("sh");
+        command.args(["-c", script, env!("CARGO_BIN_EXE_icechest"), name]).current_dir(shell.path("."));
+        assert!(command.stdout(log).status().unwrap().success());
+        assert_eq!(fs::read_to_string(shell.path("log")).unwrap(), "before\nvalue\nafter\n", "{name}");
+    }
+    assert!(!shell.path("-").exists());
+}
+
+#[cfg(unix)]
+#[test]
+fn a_file_keeps_its_permissions() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let shell = Shell::new();
+    shell.put("text", &shell.file("text.txt", "value"));
+    let file = shell.file("mine.txt", "before");
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+    shell.ok(["get", "c", "text", "-o", "mine.txt"]);
+    assert_eq!(fs::read_to_string(&file).unwrap(), "value");
+    assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+}
+
 #[test]
 fn endings_that_do_not_fit_are_told() {
     let shell = Shell::new();
