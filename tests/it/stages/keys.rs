@@ -64,9 +64,9 @@ fn equal_values_of_other_types_are_one_unless_types_count() {
     assert_eq!(key(0.5f32), key(0.5f64));
     assert_eq!(key(f64::NAN), key(-f64::NAN));
     let typed = stage().typed().default("mode", "fast");
-    let calls = [typed.call(), typed.arg("mode", "fast"), typed.arg("mode", &"fast"), typed.arg("mode", "slow")];
-    let [without, with, by_reference, other] = calls.map(|call| call.key::<f64>().unwrap());
-    assert!(without == with && with == by_reference && with != other);
+    let calls = [typed.call(), typed.arg("mode", "fast"), typed.arg("mode", "slow")];
+    let [without, with, other] = calls.map(|call| call.key::<f64>().unwrap());
+    assert!(without == with && with != other);
 }
 
 #[test]

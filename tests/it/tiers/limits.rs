@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use icechest::{Chest, Compression, Durability, Error, ErrorKind, WhenFull};
+use icechest::{Chest, Durability, Error, ErrorKind, WhenFull};
 
 use crate::helpers::dir;
 
@@ -125,8 +125,10 @@ fn the_order_of_use_survives_a_run_that_only_reads() {
     assert!(chest.contains_key(0).unwrap() && !chest.contains_key(1).unwrap(), "{:?}", chest.keys());
 }
 
+#[cfg(feature = "ndarray")]
 #[test]
 fn rows_are_appended_to_what_is_not_evicted_for_them() {
+    use icechest::Compression;
     use ndarray::Array2;
 
     let dir = dir();

@@ -118,10 +118,6 @@ fn child() {
             let chest = Chest::builder().inline_limit(0).open(&place).unwrap();
             let temporary = Chest::temporary().unwrap();
             chest.insert("k", vec![7u8; 5000]).unwrap();
-            // So much that there is a file already.
-            let block = ndarray::Array2::<f64>::ones((1000, 1000));
-            let mut writer = chest.array_writer::<f64>("rows", &[1000]).unwrap();
-            (0..3).for_each(|_| writer.write(block.view()).unwrap());
             // SAFETY: the child does nothing but what is tested here, and ends.
             let fork = unsafe { libc::fork() };
             if fork == 0 {
@@ -132,7 +128,7 @@ fn child() {
                     && refused(chest.flush())
                     && refused(chest.entry("k").or_insert(1u8).map(|_| ()))
                     && refused(temporary.insert("x", 1));
-                drop((chest, temporary, writer));
+                drop((chest, temporary));
                 let again = Chest::open(&place).and_then(|chest| chest.insert("child", 5).and_then(|()| chest.flush()));
                 std::process::exit(i32::from(!(is_refused && again.is_ok())));
             }
@@ -140,15 +136,30 @@ fn child() {
             // SAFETY: the status is this function's own.
             unsafe { libc::waitpid(fork, &raw mut status, 0) };
             assert_eq!(status, 0, "in the child");
-            writer.finish().unwrap();
-            let last: ndarray::Array2<f64> = chest.slice("rows", ndarray::s![2999.., ..]).unwrap();
-            assert_eq!(last.sum(), 1000.0);
             assert_eq!(*chest.get::<Vec<u8>>("k").unwrap(), [7; 5000]);
             assert_eq!(*chest.get::<i32>("child").unwrap(), 5);
             assert!(temporary.path().exists(), "the child did not remove its parent's directory");
             chest.sync().unwrap();
             say("ready");
             lines.next();
+        }
+        #[cfg(all(unix, feature = "ndarray"))]
+        "writer" => {
+            let chest = Chest::open(&place).unwrap();
+            // So much that there is a file already.
+            let block = ndarray::Array2::<f64>::ones((1000, 1000));
+            let mut writer = chest.array_writer::<f64>("rows", &[1000]).unwrap();
+            (0..3).for_each(|_| writer.write(block.view()).unwrap());
+            // SAFETY: the child does nothing but what is tested here, and ends.
+            let fork = unsafe { libc::fork() };
+            if fork == 0 {
+                drop((writer, chest));
+                std::process::exit(0);
+            }
+            // SAFETY: nobody wants to know how it ended.
+            unsafe { libc::waitpid(fork, std::ptr::null_mut(), 0) };
+            writer.finish().unwrap();
+            say("ready");
         }
         #[cfg(unix)]
         "few files" => {
@@ -231,6 +242,15 @@ fn what_a_killed_process_left_is_removed_by_the_next() {
     alive.kill();
     drop(Chest::builder().temporary_in(parent.path()).temporary().unwrap());
     assert_eq!(count(parent.path()), 0);
+}
+
+#[cfg(all(unix, feature = "ndarray"))]
+#[test]
+fn a_forked_child_leaves_unfinished_files_alone() {
+    let dir = dir();
+    assert!(Other::start("writer", dir.path()).child.wait().unwrap().success());
+    let last: ndarray::Array2<f64> = Chest::open(dir.path()).unwrap().slice("rows", ndarray::s![2999.., ..]).unwrap();
+    assert_eq!(last.sum(), 1000.0);
 }
 
 #[cfg(unix)]
