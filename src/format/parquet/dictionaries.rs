@@ -8,7 +8,7 @@ use std::collections::HashSet;
 use arrow_array::cast::AsArray;
 use arrow_array::{Array, RecordBatch, make_array};
 use arrow_data::ArrayData;
-use arrow_schema::{DataType, Field, Schema};
+use arrow_schema::{DataType, Field, FieldRef, Schema};
 
 use crate::error::{Error, Result};
 
@@ -41,23 +41,15 @@ fn most(keys: &DataType) -> Option<usize> {
     }
 }
 
-fn has_small_keys(field: &Field) -> bool {
-    match field.data_type() {
-        DataType::Dictionary(keys, _) => most(keys).is_some(),
-        DataType::List(field)
-        | DataType::LargeList(field)
-        | DataType::ListView(field)
-        | DataType::LargeListView(field)
-        | DataType::FixedSizeList(field, _)
-        | DataType::Map(field, _) => has_small_keys(field),
-        DataType::Struct(fields) => fields.iter().any(|field| has_small_keys(field)),
-        _ => false,
-    }
+/// Whether a column, or something in it, has such keys.
+fn has_small_keys(column: &FieldRef) -> bool {
+    let is_small = |field: &&Field| matches!(field.data_type(), DataType::Dictionary(keys, _) if most(keys).is_some());
+    Schema::new(vec![column.clone()]).flattened_fields().iter().any(is_small)
 }
 
 impl Dictionaries {
     pub(crate) fn new(schema: &Schema) -> Self {
-        let small = schema.fields().iter().enumerate().filter(|(_, field)| has_small_keys(field));
+        let small = schema.fields().iter().enumerate().filter(|(_, column)| has_small_keys(column));
         Self(small.map(|(index, _)| Column { index, dictionaries: Vec::new() }).collect())
     }
 
