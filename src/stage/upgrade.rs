@@ -44,8 +44,7 @@ impl Stage {
     ///
     /// # Errors
     /// Those of reading and writing; then some may not have been moved, and of those that change places one may be lost.
-    /// [`Unsupported`](crate::ErrorKind::Unsupported) for a
-    /// stage that is [`typed`](Self::typed).
+    /// [`Unsupported`](crate::ErrorKind::Unsupported) for a stage that is [`typed`](Self::typed).
     pub fn upgrade<V: Value>(&self, mut change: impl FnMut(&mut CallInfo) -> bool) -> Result<usize> {
         if self.settings.reading.typed {
             return Err(Error::unsupported(
