@@ -8,8 +8,8 @@
 use std::collections::HashSet;
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::Ordering;
-use std::sync::{MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::catalog::{BUSY_TIMEOUT, OwnCommit, Row, Transaction};
@@ -28,6 +28,9 @@ const FEW: usize = 8;
 
 /// So often at most.
 const ROUNDS: usize = 4;
+
+/// Threads that sync files at the same time.
+const SYNCERS: usize = 16;
 
 /// Held by the process that syncs.
 struct SyncLock(File);
@@ -108,6 +111,7 @@ impl Disk {
     /// Tells whether it is done; not if another process found meanwhile that it cannot sync a value.
     fn sync_once(&self, alone: &mut MutexGuard<'_, HashSet<i64>>) -> Result<bool> {
         let mut done = HashSet::new();
+        let mut before = usize::MAX;
         for _ in 0..ROUNDS {
             let unsynced = self.catalog.unsynced().map_err(|error| self.explain(error))?;
             for version in unsynced.doubtful.into_iter().chain(alone.clone()) {
@@ -115,11 +119,16 @@ impl Disk {
                 alone.remove(&version);
             }
             let files: Vec<_> = unsynced.files.into_iter().filter(|(version, _)| !done.contains(version)).collect();
-            let few = files.len() <= FEW;
-            self.sync_files(files, &mut done, alone)?;
-            if few {
+            let count = files.len();
+            // Where others publish faster than the disk syncs, each round would have more to do than the one before.
+            if count >= before {
                 break;
             }
+            self.sync_files(files, &mut done, alone)?;
+            if count <= FEW {
+                break;
+            }
+            before = count;
         }
         // What came meanwhile is synced while nobody can add to it.
         let mut failure = None;
@@ -172,22 +181,18 @@ impl Disk {
         done: &mut HashSet<i64>,
     ) -> std::result::Result<(), (Vec<i64>, Error)> {
         let all = || files.iter().map(|(version, _)| *version).collect::<Vec<_>>();
+        let mut paths = Vec::with_capacity(files.len());
+        for (version, name) in &files {
+            paths.push((*version, self.value_path(name).map_err(|error| (all(), error))?));
+        }
         let mut failed = Vec::new();
         let mut failure = None;
-        for (version, name) in &files {
-            let path = self.value_path(name).map_err(|error| (all(), error))?;
-            match retry(|| self.storage.sync(&path)) {
-                // It was replaced meanwhile; if not, reading the value tells that it is missing.
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-                Err(error) => {
-                    failed.push(*version);
-                    failure.get_or_insert_with(|| {
-                        let error = Error::io("a value could not be synced; the next sync writes it again", error);
-                        self.with_key_of(*version, error).with_path(&path)
-                    });
-                }
-                Ok(()) => {}
-            }
+        for (version, path, error) in self.sync_together(&paths) {
+            failed.push(version);
+            failure.get_or_insert_with(|| {
+                let error = Error::io("a value could not be synced; the next sync writes it again", error);
+                self.with_key_of(version, error).with_path(path)
+            });
         }
         let values = self.root.join(VALUES);
         if let Err(error) = retry(|| self.storage.sync(&values)) {
@@ -201,6 +206,32 @@ impl Disk {
                 Ok(())
             }
         }
+    }
+
+    /// Syncs files, many at a time where there are many: the disk writes them together then. Gives those that failed.
+    fn sync_together<'a>(&self, files: &'a [(i64, PathBuf)]) -> Vec<(i64, &'a Path, std::io::Error)> {
+        let failed = Mutex::new(Vec::new());
+        let next = AtomicUsize::new(0);
+        let work = || {
+            while let Some((version, path)) = files.get(next.fetch_add(1, Ordering::Relaxed)) {
+                match retry(|| self.storage.sync(path)) {
+                    // It was replaced meanwhile; if not, reading the value tells that it is missing.
+                    Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                    Err(error) => {
+                        failed.lock().unwrap_or_else(PoisonError::into_inner).push((*version, path.as_path(), error));
+                    }
+                    Ok(()) => {}
+                }
+            }
+        };
+        std::thread::scope(|scope| {
+            for _ in 1..(files.len() / FEW).min(SYNCERS) {
+                // Where there can be no more threads, those that there are do the rest.
+                let _ = std::thread::Builder::new().spawn_scoped(scope, work);
+            }
+            work();
+        });
+        failed.into_inner().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn with_key_of(&self, version: i64, error: Error) -> Error {

@@ -70,7 +70,11 @@ struct Tape {
     /// Only syncs count as calls.
     only_syncs: bool,
     boot: u32,
+    before_sync: Option<Hook>,
 }
+
+/// What somebody else does at a moment.
+type Hook = Arc<dyn Fn() + Send + Sync>;
 
 /// A folder on a medium that is watched.
 #[derive(Clone, Default)]
@@ -119,6 +123,11 @@ impl Medium {
         tape.calls = 0;
         tape.only_syncs = only_syncs;
         tape.fault = Some((fault, first, count));
+    }
+
+    /// Runs this before each sync of a file or a folder.
+    pub(super) fn before_sync(&self, hook: impl Fn() + Send + Sync + 'static) {
+        self.tape().before_sync = Some(Arc::new(hook));
     }
 
     /// Ends the fault. Gives how many calls there were since it began.
@@ -259,6 +268,10 @@ impl Storage for Medium {
     }
 
     fn sync(&self, path: &Path) -> io::Result<()> {
+        let hook = self.tape().before_sync.clone();
+        if let Some(hook) = hook {
+            hook();
+        }
         // The real medium need not be waited for.
         self.sync_call(Call::Sync, path, || fs::metadata(path).map(|_| ()))
     }

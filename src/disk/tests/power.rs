@@ -2,10 +2,12 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 #[cfg(feature = "ndarray")]
 use ndarray::Array1;
+use rusqlite::Connection;
 
 use super::medium::{Event, Fault, Medium, Unsynced, cut};
 use super::sqlite::Watch;
@@ -136,7 +138,7 @@ fn allowed(steps: &[Step]) -> HashMap<u64, Vec<Option<u64>>> {
     let mut allowed: HashMap<u64, Vec<Option<u64>>> = (0..9).map(|key| (key, vec![None])).collect();
     for step in steps {
         match step {
-            Step::Change(key, number) => allowed.get_mut(key).unwrap().push(*number),
+            Step::Change(key, number) => allowed.entry(*key).or_insert_with(|| vec![None]).push(*number),
             // Only the latest is left.
             Step::Synced => allowed.values_mut().for_each(|numbers| *numbers = vec![*numbers.last().unwrap()]),
         }
@@ -301,12 +303,13 @@ fn a_power_cut_costs_no_rows_of_versions_that_share_files() {
     assert!(cuts > 200, "{cuts}");
 }
 
-#[test]
-fn a_sync_that_fails_is_made_up_for_by_the_next_one() {
-    let syncs = |fail: u64| {
-        record(Durability::None, |life| {
-            for key in 0..4 {
-                life.insert(key, 1);
+/// The first sync of so many values fails at each of its calls in turn. Gives how many calls that are.
+fn fail_each_sync(values: u64) -> u64 {
+    for fail in 0.. {
+        let mut did_fail = false;
+        let (events, steps, root) = record(Durability::None, |life| {
+            for key in 0..values {
+                life.insert(10 + key, 1);
             }
             life.chest().flush().unwrap();
             life.medium.fail(Fault::Error(EIO), fail, 1, true);
@@ -315,23 +318,54 @@ fn a_sync_that_fails_is_made_up_for_by_the_next_one() {
             assert_eq!(failed.is_err(), fail < calls, "sync {fail} of {calls}: {failed:?}");
             if let Err(error) = failed {
                 assert!(error.kind() == ErrorKind::Io && error.path().is_some(), "{error}");
-                life.medium.mark(usize::MAX - 1);
+                did_fail = true;
             }
             life.sync().unwrap();
-        })
-    };
-    let mut fail = 0;
-    loop {
-        let (events, steps, root) = syncs(fail);
-        let did_fail = events.iter().any(|event| matches!(event, Event::Mark(mark) if *mark == usize::MAX - 1));
+        });
         let parent = tempfile::tempdir().unwrap();
         let dir = parent.path().join("after");
         cut(&events, &root, &dir, Unsynced::Dropped);
         check(&dir, &steps, &format!("sync {fail} failed"));
         if !did_fail {
-            break;
+            return fail;
         }
-        fail += 1;
     }
-    assert!(fail >= 4, "two files, their folder and the catalog: {fail}");
+    unreachable!("some sync is the last")
+}
+
+#[test]
+fn a_sync_that_fails_is_made_up_for_by_the_next_one() {
+    let calls = fail_each_sync(4);
+    assert!(calls >= 4, "two files, their folder and the catalog: {calls}");
+    // So many that several threads sync them.
+    let calls = fail_each_sync(60);
+    assert!(calls >= 32, "thirty files, their folder and the catalog: {calls}");
+}
+
+#[test]
+fn who_publishes_faster_than_the_disk_syncs_does_not_make_it_longer_and_longer() {
+    let dir = tempfile::tempdir().unwrap();
+    let medium = Medium::of_boot(1);
+    let open = |medium: &Medium| builder(Durability::None).open_on(dir.path(), Arc::new(medium.clone())).unwrap();
+    let chest = open(&medium);
+    let in_a_file = || vec![1u64; 1000];
+    (0..10u64).for_each(|key| chest.insert(key, in_a_file()).unwrap());
+    chest.flush().unwrap();
+
+    let other = open(&Medium::of_boot(1));
+    let lock = Connection::open(dir.path().join("catalog.sqlite")).unwrap();
+    lock.busy_timeout(Duration::ZERO).unwrap();
+    let next = Mutex::new((lock, 10u64));
+    medium.before_sync(move || {
+        let (lock, next) = &mut *next.lock().unwrap();
+        // At the end nobody can publish.
+        if lock.execute_batch("BEGIN IMMEDIATE; ROLLBACK").is_ok() {
+            (0..2).for_each(|i| other.insert(*next + i, in_a_file()).unwrap());
+            other.flush().unwrap();
+            *next += 2;
+        }
+    });
+    chest.sync().unwrap();
+    // Two for each of the first ten and for their folder.
+    assert_eq!(chest.len().unwrap(), 10 + 2 * 11);
 }
