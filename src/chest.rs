@@ -175,10 +175,11 @@ impl Chest {
     /// value counts against the budget at once; room is made by spilling others.
     ///
     /// # Errors
-    /// [`Unsupported`](ErrorKind::Unsupported) when the value cannot be stored; then the older value stays, and
-    /// [`Error::into_value`] gives the new one back. After any other error the value **is** in the chest, in memory,
-    /// perhaps over the budget: making room failed, and nothing was lost. When the disk works again,
-    /// [`flush`](Self::flush) publishes it.
+    /// [`Unsupported`](ErrorKind::Unsupported) when the value cannot be stored, [`Full`](ErrorKind::Full) when a
+    /// [limit](crate::Builder::max_disk) refuses it and [`Busy`](ErrorKind::Busy) in a closure that works for the very key;
+    /// then the older value stays, and [`Error::into_value`] gives the new one back. After any other error the value **is**
+    /// in the chest, in memory, perhaps over the budget: making room failed, and nothing was lost. When the disk works
+    /// again, [`flush`](Self::flush) publishes it.
     ///
     /// ```
     /// # let chest = icechest::Chest::temporary()?;
@@ -225,7 +226,8 @@ impl Chest {
     /// Removes a value. Tells whether there was one; whoever holds it keeps it.
     ///
     /// # Errors
-    /// Those of every method; then the value is still there.
+    /// Those of every method; then the value is still there, unless the sync that
+    /// [`Durability::Immediate`](crate::Durability::Immediate) asks for failed after it was removed.
     ///
     /// ```
     /// # let chest = icechest::Chest::temporary()?;
@@ -254,10 +256,11 @@ impl Chest {
         self.store()?.remove(&keys)
     }
 
-    /// Removes a value and gives it back.
+    /// Removes a value and gives it back. Of threads and processes that do so at the same time one gets it.
     ///
     /// # Errors
-    /// [`NotFound`](ErrorKind::NotFound) and [`WrongType`](ErrorKind::WrongType), as for [`get`](Self::get).
+    /// [`NotFound`](ErrorKind::NotFound) and [`WrongType`](ErrorKind::WrongType), as for [`get`](Self::get). As for
+    /// [`remove`](Self::remove) the value may be gone where the sync failed; then [`Error::into_value`] gives it back.
     ///
     /// ```
     /// # let chest = icechest::Chest::temporary()?;
@@ -388,7 +391,8 @@ impl Chest {
     /// Changes a stored value in place and keeps the change. Gives what `change` returns.
     ///
     /// Nobody sees the value half changed: who holds the old one keeps it, and if `change` panics the old one stays.
-    /// The value is copied only if somebody holds it or if it is not published yet.
+    /// The value is copied only if somebody holds it or if it is not published yet. Of threads that change one value one
+    /// comes after the other; of processes the last one wins.
     ///
     /// # Errors
     /// [`NotFound`](ErrorKind::NotFound) and [`WrongType`](ErrorKind::WrongType), as for [`get`](Self::get), and those of

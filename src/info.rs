@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::fmt;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::disk::{PARTS, Row};
@@ -9,7 +10,7 @@ use crate::error::Result;
 use crate::key::Key;
 use crate::memory::{Hint, Resident};
 use crate::store::{State, Store};
-use crate::value::Kind;
+use crate::value::{AnyValue, Kind};
 
 /// What is known of one value.
 #[non_exhaustive]
@@ -46,8 +47,9 @@ pub struct Info {
 
 impl Info {
     pub(crate) fn of(store: &Store, key: &Key) -> Result<Option<Self>> {
-        if let Some(info) = Self::of_dirty(key, &store.state()) {
-            return Ok(Some(info));
+        let dirty = Dirty::find(key, &store.state());
+        if let Some(dirty) = dirty {
+            return Ok(Some(dirty.info()));
         }
         let row = store.disk.catalog().find(key)?;
         Ok(row.map(|row| Self::of_row(row, &store.state())))
@@ -55,50 +57,28 @@ impl Info {
 
     pub(crate) fn of_all(store: &Store) -> Result<Vec<Self>> {
         // Before the rows: what is published meanwhile is in one of the two at least.
-        let before = Self::of_all_dirty(&store.state());
+        let before = Dirty::all(&store.state());
         let rows = store.disk.catalog().rows()?;
-        let state = store.state();
-        let dirty = Self::of_all_dirty(&state);
-        let mut known: HashSet<Key> = dirty.iter().map(|info| info.key.clone()).collect();
-        let mut infos = Vec::with_capacity(rows.len() + dirty.len());
-        for row in rows {
-            if known.insert(row.key.clone()) {
-                infos.push(Self::of_row(row, &state));
+        let mut infos = Vec::with_capacity(rows.len());
+        let (dirty, mut known) = {
+            let state = store.state();
+            let dirty = Dirty::all(&state);
+            let mut known: HashSet<Key> = dirty.iter().map(|dirty| dirty.key.clone()).collect();
+            for row in rows {
+                if known.insert(row.key.clone()) {
+                    infos.push(Self::of_row(row, &state));
+                }
             }
-        }
-        infos.extend(before.into_iter().filter(|info| !known.contains(&info.key)));
-        infos.extend(dirty);
+            (dirty, known)
+        };
+        infos.extend(before.into_iter().filter(|dirty| known.insert(dirty.key.clone())).map(Dirty::info));
+        infos.extend(dirty.into_iter().map(Dirty::info));
         Ok(infos)
     }
 
-    fn of_all_dirty(state: &State) -> Vec<Self> {
-        let keys = state.residents.dirty_keys();
-        keys.iter().filter_map(|key| Self::of_dirty(key, state)).collect()
-    }
-
-    /// Of a value that is only in memory.
-    fn of_dirty(key: &Key, state: &State) -> Option<Self> {
-        let bytes = state.residents.dirty_size(key)?;
-        let Resident { value, .. } = state.residents.get(key)?;
-        Some(Self {
-            key: key.clone(),
-            kind: value.kind(),
-            type_name: value.stored_name(),
-            bytes,
-            stored_bytes: 0,
-            format: None,
-            file: None,
-            parts: 1,
-            is_resident: true,
-            is_dirty: true,
-            hint: state.residents.hint(key),
-            written: None,
-            about: value.facts().map_or(serde_json::Value::Null, |facts| facts.clone().into()),
-        })
-    }
-
     fn of_row(row: Row, state: &State) -> Self {
-        let resident = state.residents.get(&row.key).filter(|resident| resident.version() == Some(row.version));
+        let resident =
+            state.residents.find(&row.key, Resident::version).flatten().filter(|version| *version == row.version);
         let written = u64::try_from(row.created_ns).unwrap_or(0);
         let parts = 1 + row.parts().map_or(0, |parts| parts.len());
         let mut about: serde_json::Value =
@@ -120,6 +100,45 @@ impl Info {
             written: Some(UNIX_EPOCH + Duration::from_nanos(written)),
             parts,
             about,
+        }
+    }
+}
+
+/// A value that is only in memory. What it tells of itself is a user's code, and is asked when nothing is locked.
+struct Dirty {
+    key: Key,
+    bytes: u64,
+    hint: Option<Hint>,
+    value: Arc<dyn AnyValue>,
+}
+
+impl Dirty {
+    fn find(key: &Key, state: &State) -> Option<Self> {
+        let bytes = state.residents.dirty_size(key)?;
+        let value = state.residents.find(key, |resident| resident.value().clone())?;
+        Some(Self { key: key.clone(), bytes, hint: state.residents.hint(key), value })
+    }
+
+    fn all(state: &State) -> Vec<Self> {
+        state.residents.dirty_keys().iter().filter_map(|key| Self::find(key, state)).collect()
+    }
+
+    fn info(self) -> Info {
+        let Self { key, bytes, hint, value } = self;
+        Info {
+            key,
+            kind: value.kind(),
+            type_name: value.stored_name(),
+            bytes,
+            stored_bytes: 0,
+            format: None,
+            file: None,
+            parts: 1,
+            is_resident: true,
+            is_dirty: true,
+            hint,
+            written: None,
+            about: value.facts().map_or(serde_json::Value::Null, |facts| facts.clone().into()),
         }
     }
 }

@@ -81,10 +81,6 @@ pub(crate) enum Old {
     /// Whatever it is.
     Any,
     /// This version, or nothing.
-    #[cfg_attr(
-        not(any(feature = "arrow", feature = "ndarray", feature = "polars")),
-        expect(dead_code, reason = "for appending")
-    )]
     Just(Option<i64>),
 }
 
@@ -468,11 +464,24 @@ impl Disk {
 
     /// Removes keys; gives how many there were, and the commit, which ends when memory knows of it.
     pub(crate) fn remove(&self, keys: &[Key]) -> Result<(usize, OwnCommit<'_>)> {
+        self.remove_as(Old::Any, keys)
+    }
+
+    /// As [`remove`](Self::remove), if this is still the version of the key.
+    pub(crate) fn remove_just(&self, key: &Key, version: i64) -> Result<(usize, OwnCommit<'_>)> {
+        self.remove_as(Old::Just(Some(version)), std::slice::from_ref(key))
+    }
+
+    fn remove_as(&self, old: Old, keys: &[Key]) -> Result<(usize, OwnCommit<'_>)> {
         let mut own = self.catalog.own_commit();
         let removed = self.write_as(Some(&mut own), false, |catalog| {
             let mut removed = 0;
             for key in keys {
-                removed += usize::from(catalog.remove(key)?);
+                let is_meant = match old {
+                    Old::Any => true,
+                    Old::Just(version) => catalog.version(key)? == version,
+                };
+                removed += usize::from(is_meant && catalog.remove(key)?);
             }
             Ok((removed, catalog.waiting()))
         });

@@ -12,6 +12,7 @@ use std::sync::{Arc, PoisonError};
 use hashbrown::HashTable;
 
 use super::Edition;
+use super::kept::Kept;
 use crate::key::Key;
 use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::sync::{Mutex, MutexGuard};
@@ -26,9 +27,8 @@ const STRIPES: usize = 64;
 const MOST_NOTED: usize = if cfg!(feature = "model") { 2 } else { 128 };
 
 /// A value held in memory.
-#[derive(Clone)]
 pub(crate) struct Resident {
-    pub(crate) value: Arc<dyn AnyValue>,
+    kept: Kept,
     version: Option<NonZeroI64>,
     checked: Option<NonZeroU64>,
     /// Tells this value from the one that was here before under the same key.
@@ -37,7 +37,16 @@ pub(crate) struct Resident {
 
 impl Resident {
     pub(super) fn new(value: Arc<dyn AnyValue>, version: Option<i64>, edition: Edition) -> Self {
-        Self { value, version: version.and_then(NonZeroI64::new), checked: None, edition }
+        Self { kept: Kept::new(value), version: version.and_then(NonZeroI64::new), checked: None, edition }
+    }
+
+    pub(crate) fn value(&self) -> &Arc<dyn AnyValue> {
+        self.kept.value()
+    }
+
+    /// The value, which leaves the tier.
+    pub(super) fn into_kept(self) -> Kept {
+        self.kept
     }
 
     /// The version in the directory; none for a dirty value.
@@ -59,9 +68,9 @@ impl Resident {
         self.checked = generation.and_then(NonZeroU64::new);
     }
 
-    /// Whether somebody besides the tier holds the value.
+    /// Whether somebody besides the tiers holds the value.
     pub(super) fn is_held(&self) -> bool {
-        Arc::strong_count(&self.value) > 1 || self.value.is_shared()
+        self.kept.is_held()
     }
 }
 

@@ -7,6 +7,7 @@ mod budget;
 mod front;
 mod hint;
 mod history;
+mod kept;
 mod policy;
 mod queue;
 mod recorder;
@@ -25,6 +26,7 @@ pub(crate) use self::front::{Front, Resident};
 pub use self::hint::Hint;
 use self::hint::Standing;
 use self::history::History;
+pub(crate) use self::kept::Kept;
 pub(crate) use self::policy::is_ranking;
 pub use self::policy::{Coldest, Event, Largest, Lfu, Lru, Mru, Policy, Random, Rank, Usage};
 use self::queue::Queue;
@@ -40,6 +42,10 @@ use crate::value::AnyValue;
 struct Record {
     key: Key,
     is_dirty: bool,
+    /// When it came in, by a clock that goes on with each value.
+    came: u64,
+    /// Since when the key has had a value that the directory does not have, though perhaps an older one than this.
+    dirty_since: u64,
     usage: Usage,
     place: Place,
 }
@@ -95,11 +101,13 @@ pub(crate) struct Residents {
     front: Arc<Front>,
     records: Records,
     queues: Queues,
+    /// Values that came in.
+    clock: u64,
     /// Hits on their way from the front into the records; empty but for its memory.
     hits: Vec<Edition>,
     held: Map<Key, Held>,
     /// Values that are resident no more. Whoever has locked this drops them when it is unlocked.
-    pub(crate) gone: Vec<Arc<dyn AnyValue>>,
+    pub(crate) gone: Vec<Kept>,
     /// Bytes of residents, of values still held, and promised to values on their way in.
     used: u64,
     peak: u64,
@@ -112,6 +120,8 @@ pub(crate) struct Residents {
 pub(crate) struct Victim {
     pub(crate) key: Key,
     pub(crate) is_dirty: bool,
+    /// Whether a user pinned it, so that it goes only where there would not be room otherwise.
+    pub(crate) is_last: bool,
 }
 
 impl Residents {
@@ -124,6 +134,7 @@ impl Residents {
             policy,
             front: Arc::default(),
             records: Records::default(),
+            clock: 0,
             queues: Queues::default(),
             hits: Vec::new(),
             held: Map::default(),
@@ -222,8 +233,9 @@ impl Residents {
         self.queues.dirty.len()
     }
 
-    pub(crate) fn get(&self, key: &Key) -> Option<Resident> {
-        self.front.find(key, Resident::clone)
+    /// What `take` takes from a resident.
+    pub(crate) fn find<T>(&self, key: &Key, take: impl FnOnce(&Resident) -> T) -> Option<T> {
+        self.front.find(key, take)
     }
 
     pub(crate) fn edition(&self, key: &Key) -> Option<Edition> {
@@ -252,13 +264,24 @@ impl Residents {
     }
 
     pub(crate) fn dirty_keys(&self) -> Vec<Key> {
-        self.dirty().map(|(key, _)| key.clone()).collect()
+        self.dirty_until(u64::MAX).map(|(key, _)| key.clone()).collect()
     }
 
-    /// The keys of dirty values and their sizes, in the order in which they would be spilled.
-    pub(crate) fn dirty(&self) -> impl Iterator<Item = (&Key, u64)> {
+    /// The editions that the directory does not have, in the order in which they would be spilled.
+    pub(crate) fn dirty_editions(&self) -> impl Iterator<Item = Edition> {
+        self.queues.dirty.iter()
+    }
+
+    /// How many values have come in.
+    pub(crate) fn clock(&self) -> u64 {
+        self.clock
+    }
+
+    /// The keys that had a dirty value at that time, none of which was published since, and the sizes of the present ones,
+    /// in the order in which they would be spilled.
+    pub(crate) fn dirty_until(&self, clock: u64) -> impl Iterator<Item = (&Key, u64)> {
         let records = self.queues.dirty.iter().filter_map(|edition| self.records.get(edition));
-        records.map(|record| (&record.key, record.usage.size))
+        records.filter(move |record| record.dirty_since <= clock).map(|record| (&record.key, record.usage.size))
     }
 
     /// Residents that a user holds or has pinned: how many, and their bytes, values that are only held included.
@@ -270,7 +293,7 @@ impl Residents {
         (count + self.held.len(), bytes + self.held.values().map(|held| held.size).sum::<u64>())
     }
 
-    /// Whether a resident is held by somebody besides the tier.
+    /// Whether a resident is held by somebody besides the tiers.
     fn is_held(&self, key: &Key) -> bool {
         self.front.find(key, Resident::is_held).unwrap_or(false)
     }
@@ -334,13 +357,17 @@ impl Residents {
         version: Option<i64>,
         took: Option<f64>,
     ) -> Edition {
-        let uses = self.remove(&key).map_or(0, |usage| usage.uses);
+        let before = self.leave(&key, Event::Removed, |_| true);
+        let uses = before.as_ref().map_or(0, |record| record.usage.uses);
         let mut usage = self.history.begin(key.hash64(), size, took, self.records.len());
         usage.uses += uses;
         self.observe(took.map_or(Event::Inserted, |seconds| Event::Loaded { seconds }), &usage);
         let place = (self.hint(&key).into(), policy::rank(&*self.policy, &usage), usage.last_use);
         let is_dirty = version.is_none();
-        let edition = self.records.insert(Record { key: key.clone(), is_dirty, usage, place });
+        self.clock += 1;
+        let came = self.clock;
+        let dirty_since = before.filter(|record| record.is_dirty).map_or(came, |record| record.dirty_since);
+        let edition = self.records.insert(Record { key: key.clone(), is_dirty, came, dirty_since, usage, place });
         self.queues.of(is_dirty).insert(place, edition);
         self.front.insert(key, Resident::new(value, version, edition));
         self.take(size);
@@ -364,18 +391,19 @@ impl Residents {
 
     /// Ends the residence of a value, whoever holds it.
     pub(crate) fn remove(&mut self, key: &Key) -> Option<Usage> {
-        self.leave(key, Event::Removed, |_| true)
+        self.leave(key, Event::Removed, |_| true).map(|record| record.usage)
     }
 
-    fn leave(&mut self, key: &Key, event: Event, leaves: impl FnOnce(&Resident) -> bool) -> Option<Usage> {
-        let Resident { value, edition, .. } = self.front.remove_if(key, leaves)?;
-        self.gone.push(value);
-        let Record { is_dirty, usage, place, .. } = self.records.remove(edition)?;
-        self.queues.of(is_dirty).remove(place, edition);
-        self.give_back(usage.size);
-        self.history.end(&usage, self.records.len());
-        self.observe(event, &usage);
-        Some(usage)
+    fn leave(&mut self, key: &Key, event: Event, leaves: impl FnOnce(&Resident) -> bool) -> Option<Record> {
+        let resident = self.front.remove_if(key, leaves)?;
+        let edition = resident.edition;
+        self.gone.push(resident.into_kept());
+        let record = self.records.remove(edition)?;
+        self.queues.of(record.is_dirty).remove(record.place, edition);
+        self.give_back(record.usage.size);
+        self.history.end(&record.usage, self.records.len());
+        self.observe(event, &record.usage);
+        Some(record)
     }
 
     /// Ends the residence of a value that is clean and that nobody holds. Tells whether it was.
@@ -387,7 +415,14 @@ impl Residents {
 
     /// The directory has this edition now, as `version`, the newest in this generation.
     pub(crate) fn mark_clean(&mut self, key: &Key, edition: Edition, version: i64, generation: Option<u64>) {
-        let Some(record) = self.records.get_mut(edition) else { return };
+        let Some(record) = self.records.get_mut(edition) else {
+            // The one that took its place is the only one now that the directory does not have.
+            let newer = self.edition(key).and_then(|newer| self.records.get_mut(newer));
+            if let Some(newer) = newer {
+                newer.dirty_since = newer.came;
+            }
+            return;
+        };
         self.queues.of(record.is_dirty).remove(record.place, edition);
         self.queues.clean.insert(record.place, edition);
         record.is_dirty = false;
@@ -413,8 +448,8 @@ impl Residents {
         let is_last = |record: &&Record| record.place.0 == Standing::Last;
         let clean = first(&self.queues.clean);
         let dirty = if clean.as_ref().is_none_or(is_last) { first(&self.queues.dirty) } else { None };
-        let Record { key, is_dirty, .. } = dirty.filter(|dirty| clean.is_none() || !is_last(dirty)).or(clean)?;
-        Some(Victim { key: key.clone(), is_dirty: *is_dirty })
+        let record = dirty.filter(|dirty| clean.is_none() || !is_last(dirty)).or(clean)?;
+        Some(Victim { key: record.key.clone(), is_dirty: record.is_dirty, is_last: is_last(&record) })
     }
 
     /// Counts bytes that are about to be taken.

@@ -92,7 +92,7 @@ fn all_are_found_while_others_come_and_go() {
         }
         if version % 1000 == 0 {
             for name in (0..1000).map(|i| i.to_string()) {
-                let found = residents.get(&Key::from(name.as_str())).and_then(|resident| resident.version());
+                let found = residents.find(&Key::from(name.as_str()), Resident::version).flatten();
                 assert_eq!(found, model.get(&name).copied());
             }
             assert_eq!(residents.len(), model.len());
@@ -177,7 +177,7 @@ fn what_a_reader_has_taken_is_not_spilled() {
     let mut residents = residents(Lru);
     insert(&mut residents, "a", 10, Some(1));
     let key = Key::from("a");
-    let taken = residents.front().find(&key, |resident| resident.value.clone()).unwrap();
+    let taken = residents.front().find(&key, |resident| resident.value().clone()).unwrap();
     assert!(!residents.spill(&key) && residents.victim(|_| false).is_none());
     drop(taken);
     assert!(residents.spill(&key) && residents.front().find(&key, |_| ()).is_none());
@@ -215,7 +215,7 @@ fn clean_before_dirty_and_never_pinned() {
     insert(&mut residents, "dirty", 10, None);
     insert(&mut residents, "clean", 10, Some(1));
     insert(&mut residents, "pinned", 10, Some(1));
-    let pin = residents.get(&Key::from("pinned")).unwrap().value.clone();
+    let pin = residents.find(&Key::from("pinned"), |resident| resident.value().clone()).unwrap();
     let victim = residents.victim(|_| false).unwrap();
     assert_eq!((victim.key.as_text().unwrap().as_str(), victim.is_dirty), ("clean", false));
     let victim = residents.victim(|key| *key == Key::from("clean")).unwrap();
@@ -234,7 +234,7 @@ fn a_published_value_becomes_clean_unless_it_was_replaced() {
     residents.mark_clean(&key, edition, 7, None);
     assert_eq!(residents.dirty_len(), 1);
     residents.mark_clean(&key, newer, 8, None);
-    assert_eq!((residents.dirty_len(), residents.get(&key).unwrap().version()), (0, Some(8)));
+    assert_eq!((residents.dirty_len(), residents.find(&key, Resident::version).unwrap()), (0, Some(8)));
     assert_eq!((residents.used(), residents.peak()), (2, 2));
 }
 

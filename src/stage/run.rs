@@ -259,9 +259,7 @@ fn look<V: Value>(call: &Call, key: &Key, began: Instant, tell_stale: impl FnOnc
         return Ok(None);
     }
     let store = stage.chest.store()?;
-    if !settings.keep_memory && store.contains(key)? {
-        store.prefer_disk(key);
-    }
+    let _disk_only = (!settings.keep_memory).then(|| store.prefer_disk(key));
     let (status, value, about) = match store.recall::<V>(key)? {
         Recalled::Nothing => return Ok(None),
         Recalled::Damaged { error, version } => {
@@ -383,9 +381,7 @@ fn keep_computed<V: Value>(call: &Call, key: &Key, value: Arc<V>, took: Duration
 pub(super) fn keep<V: Value>(call: &Call, key: &Key, value: Arc<V>, record: Record) -> Result<()> {
     let store = call.stage.chest.store()?;
     let recorded = Recorded::new(value, record.facts());
-    if !call.stage.settings.keep_memory {
-        store.prefer_disk(key);
-    }
+    let _disk_only = (!call.stage.settings.keep_memory).then(|| store.prefer_disk(key));
     if call.writes_through {
         store.insert_published(key, &recorded)?;
     } else {

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::mem;
+use std::panic::{self, AssertUnwindSafe};
 use std::sync::{Arc, LazyLock, PoisonError};
 use std::time::Duration;
 
@@ -38,6 +39,11 @@ pub(super) trait Task: Send + Sync {
 
     /// The chest is closed: what is not loaded will not be.
     fn end(&self);
+}
+
+/// Runs what a panic does not end: a user's value may panic when it is dropped, wherever that is.
+pub(super) fn again_after_panics(mut work: impl FnMut()) {
+    while panic::catch_unwind(AssertUnwindSafe(&mut work)).is_err() {}
 }
 
 /// When a task has its turn.
@@ -156,7 +162,16 @@ impl Store {
         let mut queue = self.background.queue();
         while queue.writers < writers() && !queue.is_closing {
             let syncs = queue.writers == 0;
-            if store.start_in(&mut queue, "icechest-writer", move |store| store.write_behind(syncs)).is_err() {
+            let write = move |store: &Self| {
+                let mut is_first = true;
+                again_after_panics(|| {
+                    if !mem::take(&mut is_first) {
+                        store.put_all_dirty_back();
+                    }
+                    store.write_behind(syncs);
+                });
+            };
+            if store.start_in(&mut queue, "icechest-writer", write).is_err() {
                 break;
             }
             queue.writers += 1;
@@ -200,10 +215,12 @@ impl Store {
     }
 
     fn run_loader(&self) {
-        while let Some(task) = self.background.next() {
-            if task.step(self) {
-                self.background.put_back(task);
+        again_after_panics(|| {
+            while let Some(task) = self.background.next() {
+                if task.step(self) {
+                    self.background.put_back(task);
+                }
             }
-        }
+        });
     }
 }

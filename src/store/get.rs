@@ -8,14 +8,14 @@ use super::open::Opened;
 use super::room::Room;
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::Key;
-use crate::memory::{Edition, Resident};
+use crate::memory::{Edition, Kept, Resident};
 use crate::sync::Instant;
 use crate::value::{AnyValue, Kind, Value};
 
 /// A value that was found in memory.
 pub(super) struct Found {
     value: Arc<dyn AnyValue>,
-    version: Option<i64>,
+    pub(super) version: Option<i64>,
     checked: Option<u64>,
     /// None for a value that is only held by a user.
     edition: Option<Edition>,
@@ -51,7 +51,7 @@ impl Store {
                 || generation.is_some() && resident.checked() == generation
         };
         let found = self.front.find(key, |resident| {
-            let value = is_newest(resident).then(|| resident.value.clone())?.into_any().downcast::<V>().ok()?;
+            let value = is_newest(resident).then(|| resident.value().clone())?.into_any().downcast::<V>().ok()?;
             Some((value, resident.version(), resident.edition))
         });
         let Some((value, version, edition)) = found.flatten() else { return self.hit_checked(key) };
@@ -87,20 +87,17 @@ impl Store {
     /// What memory has under a key.
     pub(super) fn look(&self, key: &Key) -> Option<Found> {
         let state = self.state();
-        match state.residents.get(key) {
-            Some(resident) => Some(Found {
-                version: resident.version(),
-                checked: resident.checked(),
-                edition: Some(resident.edition),
-                value: resident.value,
-            }),
-            None => state.residents.held(key).map(|(value, version)| Found {
-                value,
-                version: Some(version),
-                checked: None,
-                edition: None,
-            }),
-        }
+        let resident = state.residents.find(key, |resident| Found {
+            value: resident.value().clone(),
+            version: resident.version(),
+            checked: resident.checked(),
+            edition: Some(resident.edition),
+        });
+        let held = || {
+            let (value, version) = state.residents.held(key)?;
+            Some(Found { value, version: Some(version), checked: None, edition: None })
+        };
+        resident.or_else(held)
     }
 
     /// Whether no process has published another version since; if one has, memory forgets this one.
@@ -134,7 +131,7 @@ impl Store {
                     state.residents.release(key);
                 }
                 // This too is dropped when the state is unlocked.
-                state.residents.gone.extend(held.map(|(value, _)| value));
+                state.residents.gone.extend(held.map(|(value, _)| Kept::new(value)));
             }
             (false, _) => {}
         }

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use super::key_lock::KeyLock;
 use super::publish::Published;
 use super::{State, Store};
-use crate::error::Result;
+use crate::error::{ErrorKind, Result};
 use crate::key::Key;
-use crate::memory::Hint;
+use crate::memory::{Hint, Kept};
 use crate::value::AnyValue;
 
 impl Store {
@@ -80,7 +80,8 @@ impl Store {
         self.state().fits(key, size)
     }
 
-    /// Publishes a value at once. If that fails it stays in memory, over the budget, unless a limit refuses it.
+    /// Publishes a value at once. If that fails it stays in memory, over the budget, unless a limit refuses it or it cannot
+    /// be stored at all.
     fn insert_through(&self, lock: &KeyLock<'_>, value: Arc<dyn AnyValue>, size: u64) -> Result<()> {
         let key = lock.key();
         let before = self.state().residents.edition(key);
@@ -117,14 +118,17 @@ impl Store {
                             state.residents.hold(key.clone(), &value, size, version);
                         }
                         // Nobody else may have it any more, and its end may take long.
-                        state.residents.gone.push(value);
+                        state.residents.gone.push(Kept::new(value));
                     }
                 }
                 synced
             }
             Err(error) => {
                 state.counts.write_errors += 1;
-                if self.disk.limit().is_some() {
+                // What cannot be stored, now or ever, takes no other's place.
+                let is_refused = error.kind() == ErrorKind::Unsupported
+                    || error.kind() == ErrorKind::Full && self.disk.limit().is_some();
+                if is_refused {
                     return Err(error.with_value(value.into_any()));
                 }
                 self.place_dirty(&mut state, key.clone(), value, size);

@@ -87,6 +87,13 @@ pub(crate) struct State {
     waiting: usize,
 }
 
+/// Values that are in the chest no more.
+struct Removed {
+    count: usize,
+    /// What became of making that durable, where it is wanted at once.
+    synced: Result<()>,
+}
+
 /// What happened so far.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Counts {
@@ -215,12 +222,21 @@ impl Store {
         Ok(Some(result))
     }
 
-    /// Removes a value and gives it back.
+    /// Removes a value and gives it back. Of processes that do so at the same time one gets it.
     pub(crate) fn take<V: Value>(&self, key: &Key) -> Result<Option<Arc<V>>> {
         let lock = self.lock_to_change(key)?;
-        let Some(value) = self.load(&lock)? else { return Ok(None) };
-        self.remove_locked(std::slice::from_ref(&lock))?;
-        Ok(Some(value))
+        loop {
+            let Some(value) = self.load::<V>(&lock)? else { return Ok(None) };
+            // None of one that the directory does not have: whatever others have published is older.
+            let version = self.look(key).and_then(|found| found.version);
+            let Removed { count, synced } = self.remove_locked(std::slice::from_ref(&lock), version)?;
+            match synced {
+                // Another process has replaced or removed it since it was read.
+                Ok(()) if count == 0 && version.is_some() => {}
+                Ok(()) => return Ok(Some(value)),
+                Err(error) => return Err(error.with_value(value)),
+            }
+        }
     }
 
     /// Removes keys; gives how many there were.
@@ -237,12 +253,15 @@ impl Store {
                 }
                 None => true,
             });
-            removed += self.remove_locked(&locks)?;
+            let Removed { count, synced } = self.remove_locked(&locks, None)?;
+            removed += count;
+            synced?;
         }
         Ok(removed)
     }
 
-    fn remove_locked(&self, locks: &[KeyLock<'_>]) -> Result<usize> {
+    /// Removes the values of locked keys; of a single one, if it is of this version.
+    fn remove_locked(&self, locks: &[KeyLock<'_>], just: Option<i64>) -> Result<Removed> {
         let keys: Vec<Key> = locks.iter().map(|lock| lock.key().clone()).collect();
         let residents: Vec<Option<(Edition, bool)>> = {
             let state = self.state();
@@ -254,7 +273,10 @@ impl Store {
             let is_dirty = resident.is_some_and(|(_, is_dirty)| is_dirty);
             only_in_memory += usize::from(is_dirty && self.disk.catalog().version(key)?.is_none());
         }
-        let (on_disk, commit) = self.disk.remove(&keys)?;
+        let (on_disk, commit) = match (just, keys.first()) {
+            (Some(version), Some(key)) => self.disk.remove_just(key, version)?,
+            _ => self.disk.remove(&keys)?,
+        };
         let mut state = self.state();
         for (key, resident) in keys.iter().zip(residents) {
             // A value that came after this removal began stays.
@@ -265,8 +287,7 @@ impl Store {
         }
         commit.known();
         drop(state);
-        self.sync_if_wanted()?;
-        Ok(on_disk + only_in_memory)
+        Ok(Removed { count: on_disk + only_in_memory, synced: self.sync_if_wanted() })
     }
 
     pub(crate) fn contains(&self, key: &Key) -> Result<bool> {

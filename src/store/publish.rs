@@ -13,7 +13,7 @@ use crate::builder::Durability;
 use crate::disk::{Draft, OwnCommit};
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::Key;
-use crate::memory::Edition;
+use crate::memory::{Edition, Resident};
 use crate::sync::atomic::Ordering;
 use crate::sync::{Instant, thread};
 use crate::value::AnyValue;
@@ -162,8 +162,11 @@ impl Store {
         let (_writing, dirty) = {
             let mut state = self.state();
             let found = |lock: &KeyLock<'_>| {
-                let resident = state.residents.get(lock.key()).filter(|resident| resident.version().is_none())?;
-                Some((lock.key().clone(), resident.edition, resident.value))
+                let dirty = |resident: &Resident| {
+                    resident.version().is_none().then(|| (resident.edition, resident.value().clone()))
+                };
+                let (edition, value) = state.residents.find(lock.key(), dirty).flatten()?;
+                Some((lock.key().clone(), edition, value))
             };
             let dirty: Vec<_> = locks.iter().filter_map(found).collect();
             if dirty.is_empty() {
@@ -266,22 +269,27 @@ impl Store {
         })
     }
 
-    /// Publishes everything. Waits for values that other threads work on. What can be published is, even if others fail.
+    /// Publishes everything that is there by now, or what comes in its place. Waits for values that other threads work on.
+    /// What can be published is, even if others fail.
     pub(crate) fn flush(&self) -> Result<()> {
         let me = thread::current().id();
         let mut failure = None;
         let mut failed = HashSet::new();
+        // What comes in later is not waited for: there may be no end of that.
+        let now = self.state().residents.clock();
         loop {
             let mut state = self.state();
             if state.residents.dirty_len() > 0 && state.is_crowded(me) {
-                drop(self.wait(state));
-                continue;
+                // Not for long: others may write without end.
+                state = self.wait(state);
             }
-            let locks = self.lock_dirty(&mut state, &failed);
+            let locks = self.lock_dirty(&mut state, now, &failed);
             if locks.is_empty() {
-                let mut dirty = state.residents.dirty_keys();
                 // A closure that flushes cannot publish the value that it is changing.
-                dirty.retain(|key| !failed.contains(key) && state.busy.get(key).is_none_or(|work| work.owner != me));
+                let is_due =
+                    |key: &&Key| !failed.contains(*key) && state.busy.get(*key).is_none_or(|work| work.owner != me);
+                let dirty = state.residents.dirty_until(now).map(|(key, _)| key).filter(is_due);
+                let dirty: Vec<Key> = dirty.cloned().collect();
                 if dirty.is_empty() {
                     drop(state);
                     // What a background writer has published, and could not make durable.
@@ -304,12 +312,12 @@ impl Store {
         }
     }
 
-    /// Locks as many dirty keys as make a batch, of those that nobody works on.
-    fn lock_dirty<'a>(&'a self, state: &mut State, failed: &HashSet<Key>) -> Vec<KeyLock<'a>> {
+    /// Locks as many keys as make a batch, of those that were dirty by then and that nobody works on.
+    fn lock_dirty<'a>(&'a self, state: &mut State, until: u64, failed: &HashSet<Key>) -> Vec<KeyLock<'a>> {
         let mut batch = Batch::new(self);
         let mut keys = Vec::new();
         let is_free = |key: &Key| !failed.contains(key) && !state.busy.contains_key(key);
-        for (key, size) in state.residents.dirty().filter(|(key, _)| is_free(key)) {
+        for (key, size) in state.residents.dirty_until(until).filter(|(key, _)| is_free(key)) {
             if batch.is_full() {
                 break;
             }
@@ -373,6 +381,14 @@ impl Store {
             self.unlock(batch);
             drop(writing);
         }
+    }
+
+    /// Puts all dirty values on the writers' list: nobody knows which of them somebody took off it in vain.
+    pub(super) fn put_all_dirty_back(&self) {
+        let mut state = self.state();
+        let State { residents, pending, .. } = &mut *state;
+        pending.clear();
+        pending.extend(residents.dirty_editions());
     }
 
     fn wait_for_work<'a>(&self, state: Locked<'a>, timeout: Duration) -> Locked<'a> {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::Store;
 use crate::error::{Error, Result};
 use crate::key::Key;
-use crate::memory::Hint;
+use crate::memory::{Hint, Resident};
 use crate::sync::thread;
 use crate::value::{AnyValue, Value};
 
@@ -20,6 +20,22 @@ pub(crate) enum Recalled<V> {
         error: Error,
         version: Option<i64>,
     },
+}
+
+/// While it lasts a value does not become resident.
+#[must_use]
+pub(crate) struct DiskOnly<'a> {
+    store: &'a Store,
+    key: &'a Key,
+    is_ours: bool,
+}
+
+impl Drop for DiskOnly<'_> {
+    fn drop(&mut self) {
+        if self.is_ours {
+            self.store.state().residents.set_hint(self.key, None);
+        }
+    }
 }
 
 impl Store {
@@ -62,12 +78,15 @@ impl Store {
         self.state().busy.values().any(|work| work.owner == me)
     }
 
-    /// As [`Chest::prefer_disk`](crate::Chest::prefer_disk), unless the user has said something else.
-    pub(crate) fn prefer_disk(&self, key: &Key) {
+    /// As [`Chest::prefer_disk`](crate::Chest::prefer_disk) until what this gives is dropped, unless the user has said
+    /// something else.
+    pub(crate) fn prefer_disk<'a>(&'a self, key: &'a Key) -> DiskOnly<'a> {
         let mut state = self.state();
-        if state.residents.hint(key).is_none() {
+        let is_ours = state.residents.hint(key).is_none();
+        if is_ours {
             state.residents.set_hint(key, Some(Hint::PreferDisk));
         }
+        DiskOnly { store: self, key, is_ours }
     }
 
     /// Stores a value that can be written only now.
@@ -98,7 +117,7 @@ impl Store {
         self.disk.set_aside(key, version)?;
         let mut state = self.state();
         // One that is not published yet has come since.
-        if state.residents.get(key).is_some_and(|resident| resident.version().is_some()) {
+        if state.residents.find(key, Resident::version).flatten().is_some() {
             state.residents.remove(key);
         }
         state.residents.release(key);

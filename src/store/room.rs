@@ -1,14 +1,21 @@
 //! Room in memory: it is promised before it is taken, and made by spilling.
 
+use std::collections::HashSet;
+
 use super::background::encoders;
+use super::key_lock::KeyLock;
 use super::publish::Batch;
 use super::{Locked, State, Store};
-use crate::error::Result;
+use crate::error::{ErrorKind, Result};
+use crate::key::Key;
 use crate::memory::Victim;
 use crate::sync::thread::{self, ThreadId};
 
 /// Spilling goes on until this much of the budget is used, so that the next insert need not spill again.
 const LOW_WATER: f64 = 0.95;
+
+/// After so many values that could not be written, the others are not tried.
+const VAIN: usize = 16;
 
 /// Bytes that are counted as used for a value on its way in.
 #[must_use]
@@ -41,10 +48,10 @@ impl State {
 }
 
 impl State {
-    /// The next value to spill, none that a thread works on.
-    fn victim(&mut self) -> Option<Victim> {
+    /// The next value to spill, none that a thread works on and none of these.
+    fn victim(&mut self, unwritable: &HashSet<Key>) -> Option<Victim> {
         let Self { residents, busy, .. } = self;
-        residents.victim(|key| busy.contains_key(key))
+        residents.victim(|key| busy.contains_key(key) || unwritable.contains(key))
     }
 }
 
@@ -103,8 +110,13 @@ impl Store {
     }
 
     /// Spills until what is used is within the budget, or nothing is left that can be spilled.
+    ///
+    /// # Errors
+    /// Those of writing, if there is not enough room for that. A value that cannot be written keeps no other from it.
     pub(super) fn spill<'a>(&'a self, mut state: Locked<'a>) -> Result<()> {
         let me = thread::current().id();
+        let mut unwritable = HashSet::new();
+        let mut failure = None;
         loop {
             if !state.residents.has_room(0) {
                 state.residents.forget_released();
@@ -112,34 +124,50 @@ impl Store {
             if state.residents.has_room(0) {
                 return Ok(());
             }
-            let next = state.victim();
+            let next = state.victim(&unwritable);
             match next {
                 Some(victim) if !victim.is_dirty => {
                     state.counts.spills += u64::from(state.residents.spill(&victim.key));
                 }
                 Some(_) if state.is_crowded(me) => state = self.wait(state),
                 Some(_) => {
-                    self.spill_dirty(state)?;
+                    match self.spill_dirty(state, &mut unwritable) {
+                        // Not if it is the disk that is in the way.
+                        Err(error)
+                            if matches!(error.kind(), ErrorKind::Unsupported | ErrorKind::Io)
+                                && unwritable.len() <= VAIN =>
+                        {
+                            failure.get_or_insert(error);
+                        }
+                        done => done?,
+                    }
                     state = self.state();
                 }
                 // Others are writing: what they write can be spilled soon.
                 None if state.writers.iter().any(|&writer| writer != me) && !state.writers.contains(&me) => {
                     state = self.wait(state);
                 }
-                None => return Ok(()),
+                None => return failure.map_or(Ok(()), Err),
             }
         }
     }
 
-    /// Publishes the dirty values that come next, down to the low-water mark, and ends their residence.
-    fn spill_dirty<'a>(&'a self, mut state: Locked<'a>) -> Result<()> {
+    /// Publishes the dirty values that come next, down to the low-water mark, and ends their residence. Adds to `unwritable`
+    /// those that could not be written.
+    fn spill_dirty<'a>(&'a self, mut state: Locked<'a>, unwritable: &mut HashSet<Key>) -> Result<()> {
         let target = (state.residents.budget() as f64 * LOW_WATER) as u64;
         // One at least: there may be too many values, however small.
         let mut excess = state.residents.used().saturating_sub(target).max(1);
+        // What would do: for more than that nothing goes that a user pinned.
+        let reserve = state.residents.budget().saturating_sub(target);
         let mut batch = Batch::new(self);
-        let mut locks = Vec::new();
+        let mut locks: Vec<KeyLock<'_>> = Vec::new();
         while !batch.is_full() && excess > 0 {
-            let Some(victim) = state.victim() else { break };
+            let Some(victim) = state.victim(unwritable) else { break };
+            // Whoever needs room takes clean ones first.
+            if !locks.is_empty() && (!victim.is_dirty || victim.is_last && excess <= reserve) {
+                break;
+            }
             let size = state.residents.size(&victim.key).unwrap_or(0);
             // The victim is not busy, so its lock is free.
             let Some(lock) = self.try_lock_key_in(&mut state, &victim.key) else { break };
@@ -154,6 +182,9 @@ impl Store {
         for lock in &locks {
             // A value that somebody took hold of meanwhile stays.
             state.counts.spills += u64::from(state.residents.spill(lock.key()));
+            if published.is_err() && state.residents.is_dirty(lock.key()) {
+                unwritable.insert(lock.key().clone());
+            }
         }
         drop(state);
         self.unlock(locks);

@@ -2,16 +2,16 @@
 
 #![allow(clippy::unwrap_used, reason = "these are tests")]
 
-use std::io;
+use std::io::{self, Write};
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::Duration;
 
 use crate::disk::{Os, Storage, StorageFile};
 use crate::memory::Reading;
-use crate::{Chest, Durability, Value};
+use crate::{Chest, Decoder, Durability, Encoder, Format, Kind, Result, Value};
 
 /// Waits for what happens in other threads.
 #[track_caller]
@@ -34,6 +34,8 @@ struct Gate {
     is_closed: bool,
     waiting: usize,
     fails_to_sync: bool,
+    /// What making a file takes.
+    pause: Duration,
 }
 
 const OS: Os = Os { private: true };
@@ -46,6 +48,10 @@ impl Gated {
 
     fn waiting(&self) -> usize {
         self.0.0.lock().unwrap().waiting
+    }
+
+    fn slow_down(&self, pause: Duration) {
+        self.0.0.lock().unwrap().pause = pause;
     }
 
     fn fail_to_sync(&self, fails: bool) {
@@ -68,7 +74,9 @@ impl Storage for Gated {
         gate.waiting += 1;
         gate = self.0.1.wait_while(gate, |gate| gate.is_closed).unwrap();
         gate.waiting -= 1;
+        let pause = gate.pause;
         drop(gate);
+        thread::sleep(pause);
         OS.create(path)
     }
 
@@ -354,4 +362,125 @@ fn a_long_change_keeps_no_other_value_from_the_disk_and_is_published_at_its_end(
     let stats = chest.stats().unwrap();
     assert_eq!((stats.published, stats.dirty), (3, 0));
     assert_eq!(chest.get::<Vec<u64>>("model").unwrap()[0], 7);
+}
+
+#[test]
+fn what_a_removal_took_is_given_back_where_it_is_not_durable() {
+    let dir = tempfile::tempdir().unwrap();
+    let storage = Gated::default();
+    let chest = durable_on(dir.path(), &storage);
+    chest.insert("x", block(1)).unwrap();
+    chest.flush().unwrap();
+    storage.fail_to_sync(true);
+    // There is something that a sync has to wait for.
+    chest.insert("y", block(2)).unwrap();
+    assert!(chest.flush().is_err());
+    let error = chest.take::<Vec<u64>>("x").unwrap_err();
+    assert_eq!(*error.into_value::<Vec<u64>>().unwrap(), block(1));
+    assert!(chest.find::<Vec<u64>>("x").unwrap().is_none());
+    storage.fail_to_sync(false);
+    chest.flush().unwrap();
+}
+
+#[test]
+fn of_those_who_take_a_value_one_gets_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let [ours, theirs] = [(), ()].map(|()| Chest::open(dir.path()).unwrap());
+    for round in 0..50u64 {
+        ours.insert("x", block(round)).unwrap();
+        ours.flush().unwrap();
+        // Both have it in memory.
+        assert_eq!(*theirs.get::<Vec<u64>>("x").unwrap(), block(round));
+        let taken: Vec<_> = thread::scope(|scope| {
+            let takers = [&ours, &theirs].map(|chest| scope.spawn(|| chest.take::<Vec<u64>>("x")));
+            takers.into_iter().filter_map(|taker| taker.join().unwrap().ok()).collect()
+        });
+        assert_eq!(taken.len(), 1, "in round {round}");
+        assert_eq!(*taken[0], block(round));
+    }
+}
+
+/// Ends threads also when a test fails.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, SeqCst);
+    }
+}
+
+#[test]
+fn a_flush_ends_while_others_go_on_inserting() {
+    let dir = tempfile::tempdir().unwrap();
+    let storage = Gated::default();
+    storage.slow_down(Duration::from_millis(4));
+    let settings = Chest::builder().durability(Durability::None).inline_limit(0);
+    let chest = settings.open_on(dir.path(), Arc::new(storage.clone())).unwrap();
+    let is_over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for key in 0..4u64 {
+            let (chest, is_over) = (&chest, &is_over);
+            scope.spawn(move || {
+                for number in 0.. {
+                    if is_over.load(SeqCst) {
+                        break;
+                    }
+                    chest.insert(key, block(number)).unwrap();
+                    thread::sleep(Duration::from_micros(500));
+                }
+            });
+        }
+        let flush = scope.spawn(|| {
+            until(|| chest.len().unwrap() == 4);
+            (0..5).for_each(|_| chest.flush().unwrap());
+            assert_eq!(chest.store().unwrap().disk.catalog().totals().unwrap().0, 4);
+        });
+        let _over = Over(&is_over);
+        until(|| flush.is_finished());
+    });
+}
+
+/// Panics when it ends.
+struct Grudging(bool);
+
+impl Drop for Grudging {
+    fn drop(&mut self) {
+        assert!(!self.0 || thread::panicking(), "not yet");
+    }
+}
+
+impl Value for Grudging {
+    const KIND: Kind = Kind::Plain;
+    fn type_name() -> String {
+        "Grudging".to_owned()
+    }
+    fn size(&self) -> usize {
+        100
+    }
+    fn encode(&self, out: &mut Encoder) -> Result<Format> {
+        out.write_all(&[7; 100])?;
+        Ok(Format::new("grudging", "x"))
+    }
+    fn decode(_: &mut Decoder) -> Result<Self> {
+        Ok(Self(false))
+    }
+}
+
+#[test]
+fn a_value_that_panics_when_it_ends_ends_no_writer() {
+    let dir = tempfile::tempdir().unwrap();
+    let storage = Gated::default();
+    let settings = Chest::builder().durability(Durability::None).inline_limit(0);
+    let chest = settings.open_on(dir.path(), Arc::new(storage.clone())).unwrap();
+    storage.set(true);
+    let opens = Opens(&storage);
+    chest.insert("x", Grudging(true)).unwrap();
+    chest.insert("y", block(1)).unwrap();
+    until(|| storage.waiting() == 1);
+    // The writer alone has the old one now.
+    chest.insert("x", Grudging(false)).unwrap();
+    drop(opens);
+    until(|| chest.stats().unwrap().dirty == 0);
+    chest.insert("z", block(2)).unwrap();
+    until(|| chest.stats().unwrap().dirty == 0);
 }

@@ -158,10 +158,10 @@ pub trait Value: Sized + Send + Sync + 'static {
     /// [`Damaged`](crate::ErrorKind::Damaged) when the bytes make no sense, and those of reading.
     fn decode(input: &mut Decoder) -> Result<Self>;
 
-    /// Whether somebody shares what is inside, where a clone of the value does.
+    /// What clones of the value share with it, if they do: where that is, and how many have it.
     #[doc(hidden)]
-    fn is_shared(&self) -> bool {
-        false
+    fn shared(&self) -> Option<(usize, usize)> {
+        None
     }
 
     /// Ends a value that the chest held alone. Nothing to be done, unless its memory is of use to those to come.
@@ -228,8 +228,8 @@ pub(crate) trait AnyValue: Any + Send + Sync {
     fn facts(&self) -> Option<&serde_json::Map<String, serde_json::Value>> {
         None
     }
-    /// Whether somebody shares what is inside.
-    fn is_shared(&self) -> bool;
+    /// Visits what is inside that somebody may share: where it is, and how many have it.
+    fn each_shared(&self, visit: &mut dyn FnMut(usize, usize));
 }
 
 impl<V: Value> AnyValue for V {
@@ -254,8 +254,10 @@ impl<V: Value> AnyValue for V {
     fn inner(self: Arc<Self>) -> Arc<dyn AnyValue> {
         self
     }
-    fn is_shared(&self) -> bool {
-        Value::is_shared(self)
+    fn each_shared(&self, visit: &mut dyn FnMut(usize, usize)) {
+        if let Some((address, count)) = Value::shared(self) {
+            visit(address, count);
+        }
     }
     fn recycle(self: Arc<Self>) {
         // A large one would not fit on the stack.

@@ -68,7 +68,8 @@ impl<V: Value> AnyValue for Recorded<V> {
         Some(&self.facts)
     }
 
-    fn is_shared(&self) -> bool {
-        Arc::strong_count(&self.value) > 1 || Value::is_shared(&*self.value)
+    fn each_shared(&self, visit: &mut dyn FnMut(usize, usize)) {
+        visit(Arc::as_ptr(&self.value).addr(), Arc::strong_count(&self.value));
+        AnyValue::each_shared(&*self.value, visit);
     }
 }

@@ -128,11 +128,11 @@ impl<A: Element, D: Dimension + Send + Sync + 'static> Value for StoredArray<A, 
         }
     }
 
-    fn is_shared(&self) -> bool {
-        match &self.0 {
-            Place::Memory(array) => Arc::strong_count(array) > 1,
-            Place::File { map, .. } => Arc::strong_count(map) > 1,
-        }
+    fn shared(&self) -> Option<(usize, usize)> {
+        Some(match &self.0 {
+            Place::Memory(array) => (Arc::as_ptr(array).addr(), Arc::strong_count(array)),
+            Place::File { map, .. } => (Arc::as_ptr(map).addr(), Arc::strong_count(map)),
+        })
     }
 
     fn recycle(self) {

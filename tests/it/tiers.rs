@@ -13,4 +13,5 @@ mod process;
 mod promise;
 #[cfg(all(feature = "ndarray", feature = "polars"))]
 mod reopen;
+mod shared;
 mod threads;

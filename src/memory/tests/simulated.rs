@@ -50,7 +50,7 @@ fn loads_of_the_tier(policy: impl Policy, trace: &Trace) -> Vec<usize> {
             residents.remove(&key);
             continue;
         }
-        if act == Act::Read && residents.get(&key).is_some() {
+        if act == Act::Read && residents.edition(&key).is_some() {
             residents.touch(&key);
             continue;
         }

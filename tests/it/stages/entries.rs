@@ -128,7 +128,8 @@ fn results_that_are_not_to_be_kept_in_memory_are_read_again() {
         [status(&stage, 1), status(&stage, 1), status(&stage, 1)],
         [Status::Computed, Status::Disk, Status::Disk]
     );
-    assert_eq!(chest.stats().unwrap().resident, 0);
+    let stats = chest.stats().unwrap();
+    assert_eq!((stats.resident, stats.prefer_disk), (0, 0));
 }
 
 #[test]

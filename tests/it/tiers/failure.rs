@@ -5,7 +5,7 @@ use std::io::Write;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use icechest::{Chest, Decoder, Encoder, ErrorKind, Format, Kind, Result, Value};
+use icechest::{Chest, Decoder, Encoder, ErrorKind, Format, Kind, Lru, Result, Value, WhenFull};
 
 use crate::helpers::dir;
 
@@ -263,4 +263,99 @@ fn a_decoder_that_panics_is_an_error() {
     assert_eq!(chest.stats().unwrap().resident_bytes, 0);
     chest.insert("dud", 7).unwrap();
     assert_eq!(*chest.get::<i32>("dud").unwrap(), 7);
+}
+
+#[test]
+fn one_value_that_cannot_be_written_keeps_no_other_from_making_room() {
+    static NEVER: AtomicBool = AtomicBool::new(false);
+    let chest = Chest::builder().inline_limit(0).budget(55 << 10).policy(Lru).temporary().unwrap();
+    chest.insert("stubborn", Stubborn(&NEVER, vec![7; 10 << 10])).unwrap();
+    for i in 0..20 {
+        chest.insert(i, block(i)).unwrap();
+    }
+    let stats = chest.stats().unwrap();
+    assert!(stats.resident_bytes <= 55 << 10, "{stats}");
+    check(&chest, 0..20);
+    // Where there is nothing else to spill its error is told.
+    let error = chest.set_budget(5u64 << 10).unwrap_err();
+    assert_eq!(error.key(), Some(&"stubborn".into()));
+}
+
+/// Says when it is written that it cannot be.
+struct Unstorable;
+
+impl Value for Unstorable {
+    const KIND: Kind = Kind::Plain;
+    fn type_name() -> String {
+        "Unstorable".into()
+    }
+    fn size(&self) -> usize {
+        2000
+    }
+    fn encode(&self, _: &mut Encoder) -> Result<Format> {
+        Err(icechest::Error::new(ErrorKind::Unsupported, "not this one"))
+    }
+    fn decode(_: &mut Decoder) -> Result<Self> {
+        Ok(Self)
+    }
+}
+
+#[test]
+fn a_value_that_cannot_be_stored_takes_no_others_place() {
+    let dir = dir();
+    let chest = Chest::builder().budget(1000u64).open(dir.path()).unwrap();
+    chest.insert("k", 7u8).unwrap();
+    let error = chest.insert("k", Unstorable).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unsupported);
+    assert!(error.into_value::<Unstorable>().is_some());
+    assert_eq!(*chest.get::<u8>("k").unwrap(), 7);
+}
+
+#[test]
+fn where_the_disk_has_a_limit_only_what_is_over_it_is_refused() {
+    let dir = dir();
+    let chest = Chest::builder().inline_limit(0).max_disk(1u64 << 20, WhenFull::Refuse).open(dir.path()).unwrap();
+    let fault = Fault::begin(&chest);
+    let error = chest.insert(1, block(1)).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Io);
+    assert!(error.into_value::<Vec<u8>>().is_none(), "the chest has it");
+    check(&chest, 1..2);
+    fault.end();
+    chest.flush().unwrap();
+    drop(chest);
+    check(&Chest::open(dir.path()).unwrap(), 1..2);
+}
+
+/// Asks the chest whenever it is asked for its name.
+struct Curious(Chest);
+
+impl Value for Curious {
+    const KIND: Kind = Kind::Plain;
+    fn type_name() -> String {
+        "Curious".into()
+    }
+    fn stored_name(&self) -> String {
+        format!("Curious about {}", self.0.stats().unwrap().values)
+    }
+    fn size(&self) -> usize {
+        1
+    }
+    fn encode(&self, _: &mut Encoder) -> Result<Format> {
+        Ok(Format::new("curious", "cur"))
+    }
+    fn decode(_: &mut Decoder) -> Result<Self> {
+        Err(icechest::Error::new(ErrorKind::Unsupported, "nobody reads it"))
+    }
+}
+
+#[test]
+fn a_value_may_use_the_chest_when_it_is_asked_what_it_is() {
+    let chest = Chest::temporary().unwrap();
+    let other = Chest::temporary().unwrap();
+    chest.insert("other", Curious(other)).unwrap();
+    chest.insert("own", Curious(chest.clone())).unwrap();
+    assert_eq!(chest.info("own").unwrap().type_name, "Curious about 2");
+    assert_eq!(chest.infos().unwrap().len(), 2);
+    // It would keep itself for ever.
+    chest.remove("own").unwrap();
 }

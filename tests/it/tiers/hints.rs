@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use icechest::{Chest, ErrorKind, Hint, Largest};
+use icechest::{Chest, ErrorKind, Hint, Largest, Lru};
 
 use crate::helpers::dir;
 
@@ -125,4 +125,18 @@ fn one_that_somebody_holds_is_not_loaded_again_and_goes_first() {
     chest.get::<Vec<u8>>("k").unwrap();
     chest.set_budget(85 << 10).unwrap();
     assert_eq!((is_resident(&chest, "k"), chest.stats().unwrap().resident), (false, 7));
+}
+
+#[test]
+fn a_pinned_value_goes_only_where_there_would_be_no_room_otherwise() {
+    let chest = Chest::builder().budget(100 << 10).policy(Lru).temporary().unwrap();
+    chest.insert("model", block(88)).unwrap();
+    chest.flush().unwrap();
+    chest.pin("model").unwrap();
+    chest.insert("small", block(3)).unwrap();
+    // A little too much: without the small one it fits.
+    chest.insert("new", block(10)).unwrap();
+    assert!(is_resident(&chest, "model") && !is_resident(&chest, "small"));
+    chest.insert("large", block(40)).unwrap();
+    assert!(!is_resident(&chest, "model"));
 }
