@@ -112,6 +112,12 @@ impl Error {
         Self::new(kind, message).with_source(source)
     }
 
+    /// The same, with what it is about before it.
+    pub(crate) fn about(mut self, what: &str) -> Self {
+        self.0.message = format!("{what}: {}", self.0.message);
+        self
+    }
+
     pub(crate) fn with_key(mut self, key: &Key) -> Self {
         self.0.key.get_or_insert_with(|| key.clone());
         self

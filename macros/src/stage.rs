@@ -134,11 +134,12 @@ pub(crate) fn expand(options: TokenStream, function: TokenStream) -> syn::Result
         None => quote!(#run(__call, move || #output #body)),
     };
     let place = place(&function.sig);
+    let has_key = options.key.is_some();
     *function.block = syn::parse_quote! {{
         #[allow(unused_imports)]
         use ::icechest::__private::{AsContent as _, AsSerde as _};
         #place
-        let __stage = ::icechest::Chest::stage(&#chest, #name).module(__place) #source #(#settings)*;
+        let __stage = ::icechest::__private::stage(&#chest, #name, __place, #has_key) #source #(#settings)*;
         let __call = __stage.call();
         #(#bindings)*
         #body
@@ -216,6 +217,10 @@ fn bindings(options: &Options, function: &ItemFn) -> syn::Result<Vec<TokenStream
         } else {
             quote_spanned!(span=> let __call = ::icechest::__private::Probe(&#name).bind(__call, #text);)
         });
+    }
+    if let (Some(_), Some(path)) = (&options.key, options.paths.first()) {
+        let message = "with `key = …` no argument counts by itself; use `icechest::PathContent::new(path)` in the key";
+        return Err(syn::Error::new(path.span(), message));
     }
     for name in options.ignored.iter().chain(&options.paths) {
         if !known.contains(name) {

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use super::catalog::Row;
 use super::report::{Progress, Report, relative};
 use super::session::Session;
+use super::storage::retry;
 use super::{CATALOG, Disk, DiskSettings, FOLDERS, LOCKS, MANIFEST, Os, Storage, TMP, VALUES, label, rebuild, session};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{Compression, FrameFormat, checksum};
@@ -154,6 +155,9 @@ impl<'a> Check<'a> {
     fn rows(&self, disk: &Disk, report: &mut Report) -> Result<Vec<Row>> {
         let mut damaged = Vec::new();
         let mut rows = catalog_rows(disk, report, &mut damaged)?;
+        if self.repair {
+            adopt(disk, &rows, report)?;
+        }
         check_files(disk, report)?;
         if self.repair {
             disk.recover()?;
@@ -310,6 +314,42 @@ fn check_label_in(disk: &Disk, row: &Row, of: Option<&str>, path: &Path) -> Resu
     if is_same { Ok(()) } else { Err(Error::damaged("the file's label belongs to another value")) }
 }
 
+/// Gives files their names back that somebody has renamed, perhaps by copying them to where names are spelled in another
+/// way: a file that a row misses is one that no row names and whose label is just that of the row.
+fn adopt(disk: &Disk, rows: &[Row], report: &mut Report) -> Result<()> {
+    let mut missing = Vec::new();
+    let mut named = HashSet::new();
+    for row in rows {
+        named.extend(row.files());
+        let Ok((own, parts)) = row.clone().split() else { continue };
+        let of = own.file.clone();
+        let files = [(own, None)].into_iter().chain(parts.into_iter().map(|part| (part, of.clone())));
+        missing.extend(files.filter(|(row, _)| {
+            let path = row.file.as_deref().and_then(|name| disk.value_path(name).ok());
+            path.is_some_and(|path| fs::symlink_metadata(path).is_err())
+        }));
+    }
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let folder = disk.root().join(VALUES);
+    let io = |error| Error::io("cannot give a file its name back", error).with_path(&folder);
+    for name in disk.storage.list(&folder).map_err(io)? {
+        let (file, path) = (format!("{VALUES}/{name}"), folder.join(&name));
+        let is_it = |(row, of): &(Row, Option<String>)| check_label_in(disk, row, of.as_deref(), &path).is_ok();
+        if named.contains(&file) {
+            continue;
+        }
+        let Some(index) = missing.iter().position(is_it) else { continue };
+        let (row, _) = missing.swap_remove(index);
+        let target = row.file.unwrap_or_default();
+        disk.announce()?;
+        retry(|| disk.storage.rename(&path, &folder.with_file_name(&target))).map_err(io)?;
+        report.add(Some(row.key), &target, format!("the file had another name: {file}")).is_saved = true;
+    }
+    retry(|| disk.storage.sync(&folder)).map_err(io)
+}
+
 /// Files that no row names.
 fn check_files(disk: &Disk, report: &mut Report) -> Result<()> {
     let root = disk.root();
@@ -319,13 +359,13 @@ fn check_files(disk: &Disk, report: &mut Report) -> Result<()> {
         let names = disk.storage.list(&dir).map_err(io)?;
         // After the names: who comes now has made none of them.
         let live = session::live(&root.join(LOCKS)).map_err(io)?;
-        let named: HashSet<String> = disk.catalog().write(true, false, None, |catalog| catalog.files())?.0;
+        let named = disk.catalog().write(true, false, None, |catalog| catalog.files())?.0;
         for name in names {
             let file = format!("{folder}/{name}");
             let Ok(meta) = fs::symlink_metadata(dir.join(&name)) else { continue };
             let maker = name.split('.').rev().find_map(session::maker);
             match maker {
-                _ if named.contains(&file) => {}
+                _ if named.contains_key(&file) => {}
                 Some(maker) if live.iter().any(|(name, _)| name == maker) => {}
                 Some(_) if meta.is_file() => {
                     report.orphan_bytes += meta.len();

@@ -164,7 +164,7 @@ pub(super) fn read(file: &dyn StorageFile) -> Result<(Row, Option<Place>)> {
         file: None,
         inline: None,
     };
-    if row.payload.checked_add(label_len) != Some(len) || Disguise::of(&row.format) != disguise {
+    if row.payload.checked_add(label_len) != Some(len) || Disguise::of(&row.format) != disguise || !row.is_sane() {
         return Err(nonsense());
     }
     let place = match &label["part"] {

@@ -7,6 +7,7 @@ use serde_json::{Value as Json, json};
 
 use super::catalog::Row;
 use crate::error::{Error, Result};
+use crate::key::Key;
 
 /// The fact that names the parts; facts of values cannot have this name.
 pub(crate) const FACT: &str = "$parts";
@@ -71,6 +72,11 @@ impl Part {
             ..row.clone()
         })
     }
+}
+
+/// More than a row may tell.
+pub(super) fn too_large(key: &Key) -> Error {
+    Error::unsupported("the value takes more than a pebibyte, or says so").with_key(key)
 }
 
 /// Bytes from hexadecimal digits.
@@ -150,12 +156,13 @@ impl Row {
         if !parts.is_empty() {
             told.insert(FACT.to_owned(), json!(parts));
         }
-        Ok(Self {
+        let row = Self {
             bytes: self.bytes.saturating_sub(old_bytes).saturating_add(sum(&|part| part.bytes)),
             stored_bytes: own.stored_bytes.saturating_add(sum(&|part| part.stored_bytes)),
             about: Some(facts.to_string()),
             ..own
-        })
+        };
+        if row.is_sane() { Ok(row) } else { Err(too_large(&row.key)) }
     }
 
     /// The columns of a frame and their types, as the library names them that wrote it.

@@ -198,9 +198,10 @@ fn choose(saved: Vec<Row>, retired: &HashSet<String>, found: Vec<Found>) -> (Vec
     let counts =
         |found: &&Found| !is_retired(found) || found.row.file.as_deref().is_some_and(|file| begun.contains(file));
     let mut newest: HashMap<&Key, &str> = HashMap::new();
-    let mut by_age: Vec<&Row> = found.iter().filter(counts).map(|found| &found.row).collect();
-    by_age.sort_by_key(|row| row.created_ns);
-    newest.extend(by_age.iter().filter_map(|row| Some((&row.key, row.file.as_deref()?))));
+    let mut by_age: Vec<&Found> = found.iter().filter(counts).collect();
+    // One that was written again has the time of the one before.
+    by_age.sort_by_key(|found| (found.row.created_ns, found.is_sound));
+    newest.extend(by_age.iter().filter_map(|found| Some((&found.row.key, found.row.file.as_deref()?))));
     for row in &saved {
         match &row.file {
             Some(file) => newest.insert(&row.key, file),

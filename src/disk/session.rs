@@ -136,6 +136,20 @@ impl Drop for Dead {
     }
 }
 
+/// What follows the unique part of a file's name, if it has one: the format's own ending. What comes before it is the
+/// key's, and may have dots.
+pub(crate) fn ending(name: &str) -> Option<&str> {
+    let dots = name.rmatch_indices('.').map(|(at, _)| at);
+    let mut end = name.len();
+    for dot in dots {
+        if maker(&name[dot + 1..end]).is_some() {
+            return Some(name.get(end + 1..).unwrap_or_default());
+        }
+        end = dot;
+    }
+    None
+}
+
 /// The session that made a file of this unique part.
 pub(crate) fn maker(unique: &str) -> Option<&str> {
     let is_ours = unique.len() > DIGITS && unique.bytes().all(|byte| byte.is_ascii_hexdigit());
@@ -211,6 +225,15 @@ mod tests {
         holder.lock().unwrap();
         assert_eq!(process_of(File::open(&path)), Some(7));
         assert_eq!(process_of(Err(io::ErrorKind::PermissionDenied.into())), Some(0));
+    }
+
+    #[test]
+    fn the_ending_of_a_file_follows_its_unique_part() {
+        assert_eq!(ending("a.csv.0123456789ab00000f.npy"), Some("npy"));
+        assert_eq!(ending("a.0123456789ab000000.tar.gz"), Some("tar.gz"));
+        assert_eq!(ending("0123456789ab000001.0123456789ab000000.bin"), Some("bin"));
+        assert_eq!(ending("v1.2.0123456789ab000000"), Some(""));
+        assert_eq!((ending("a.csv"), ending("")), (None, None));
     }
 
     /// What does not compress, and so has a file.

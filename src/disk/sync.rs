@@ -5,7 +5,7 @@
 //! version all is there. What a value replaced is kept until then. So after a power cut the rows beyond that version
 //! are verified, and one whose file did not make it gives way to the value before it.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -111,11 +111,25 @@ impl Disk {
     /// Tells whether it is done; not if another process found meanwhile that it cannot sync a value.
     fn sync_once(&self, alone: &mut MutexGuard<'_, HashSet<i64>>) -> Result<bool> {
         let mut done = HashSet::new();
+        // What cannot be synced nor read any more. It keeps nothing else from the medium; whoever reads it gets an error.
+        let mut lost = HashSet::new();
+        let mut loss = None;
         let mut before = usize::MAX;
         for _ in 0..ROUNDS {
             let unsynced = self.catalog.unsynced().map_err(|error| self.explain(error))?;
-            for version in unsynced.doubtful.into_iter().chain(alone.clone()) {
-                self.write_again(version)?;
+            let again: Vec<i64> = unsynced.doubtful.into_iter().chain(alone.clone()).collect();
+            for version in again {
+                if lost.contains(&version) {
+                    continue;
+                }
+                match self.write_again(version) {
+                    Err(error) if error.is_of_the_file() => {
+                        loss.get_or_insert(error);
+                        lost.insert(version);
+                        done.insert(version);
+                    }
+                    written => written?,
+                }
                 alone.remove(&version);
             }
             let files: Vec<_> = unsynced.files.into_iter().filter(|(version, _)| !done.contains(version)).collect();
@@ -136,7 +150,7 @@ impl Disk {
         let mut own = self.catalog.own_commit();
         let synced = self.write_durably(alone, Some(&mut own), |catalog| {
             let unsynced = catalog.unsynced()?;
-            if !unsynced.doubtful.is_empty() {
+            if unsynced.doubtful.iter().any(|version| !lost.contains(version)) {
                 return Ok(false);
             }
             let files: Vec<_> = unsynced.files.into_iter().filter(|(version, _)| !done.contains(version)).collect();
@@ -154,7 +168,11 @@ impl Disk {
             Ok(_) => _ = own.known(),
             Err(_) => alone.extend(failed),
         }
-        failure.map_or(synced, Err)
+        match synced {
+            // In another round there is nothing left of it to tell.
+            Ok(true) => failure.or(loss).map_or(synced, Err),
+            _ => failure.map_or(synced, Err),
+        }
     }
 
     fn sync_files(&self, files: Vec<(i64, String)>, done: &mut HashSet<i64>, alone: &mut HashSet<i64>) -> Result<()> {
@@ -287,7 +305,7 @@ impl Disk {
             offset += n as u64;
         }
         super::label::write(&*file.file, row, place.as_ref()).map_err(|error| io(error, &temporary))?;
-        let extension = name.splitn(3, '.').nth(2).unwrap_or("bin").to_owned();
+        let extension = session::ending(&name).unwrap_or("bin");
         let name = format!("{VALUES}/{}.{unique}.{extension}", key.file_stem());
         row.file = Some(name.clone());
         Ok((file, name))
@@ -403,24 +421,41 @@ impl Disk {
     }
 
     /// Removes what processes left that are gone: unfinished files, and values that no row names.
-    fn remove_orphans(&self, named: &HashSet<String>, dead: &[Dead]) {
+    fn remove_orphans(&self, named: &HashMap<String, bool>, dead: &[Dead]) {
         let files =
             [TMP, VALUES].map(|folder| (folder, self.storage.list(&self.root.join(folder)).unwrap_or_default()));
         // After the files: who comes now has made none of them.
         let Ok(mut live) = session::live(&self.root.join(LOCKS)) else { return };
         // This process has the locks of the dead.
         live.retain(|(name, _)| dead.iter().all(|dead| dead.name != *name));
+        let there: HashSet<String> = files[1].1.iter().map(|name| format!("{VALUES}/{name}")).collect();
+        let is_missing = |(name, is_needed): &(&String, &bool)| **is_needed && !there.contains(*name);
+        let missing: Vec<&String> = named.iter().filter(is_missing).map(|(name, _)| name).collect();
         for (folder, name) in files.iter().flat_map(|(folder, names)| names.iter().map(move |name| (folder, name))) {
             let maker = name.split('.').rev().find_map(session::maker);
             let is_gone = maker.is_some_and(|maker| live.iter().all(|(name, _)| name != maker));
-            if is_gone && !named.contains(&format!("{folder}/{name}")) {
+            if is_gone && !named.contains_key(&format!("{folder}/{name}")) {
                 let path = self.root.join(folder).join(name);
+                // Somebody has renamed it: a repair gives it its name back.
+                if *folder == VALUES && !missing.is_empty() && self.may_be_missed(&path, &missing) {
+                    continue;
+                }
                 // What stays is removed by a later open.
                 if retry(|| self.storage.remove(&path)).is_err() && *folder == TMP {
                     let _ = std::fs::remove_dir_all(&path);
                 }
             }
         }
+    }
+
+    /// Whether one of these names is of the key of a file.
+    fn may_be_missed(&self, path: &Path, missing: &[&String]) -> bool {
+        let Ok((row, _)) = self.storage.open(path).map_err(Error::from).and_then(|file| super::label::read(&*file))
+        else {
+            return false;
+        };
+        let stem = format!("{VALUES}/{}.", row.key.file_stem());
+        missing.iter().any(|name| name.starts_with(&stem))
     }
 
     /// Moves a damaged file out of the way.

@@ -12,7 +12,7 @@ use serde_json::Value as Json;
 use super::catalog::{Excess, OwnCommit, Row};
 #[cfg(any(feature = "arrow", feature = "ndarray", feature = "polars"))]
 use super::parts::Part;
-use super::parts::{FACT, Place};
+use super::parts::{FACT, Place, too_large};
 use super::storage::{StorageFile, read_exact_at, retry};
 use super::{CATALOG, Disk, LOCKS, TMP, VALUES, label};
 use crate::error::{Error, ErrorKind, Result};
@@ -166,6 +166,9 @@ impl Disk {
             file: None,
             inline: None,
         };
+        if !row.is_sane() {
+            return Err(too_large(&row.key));
+        }
         self.check_written(&row, &encoded.body).map_err(|error| place.name(error))?;
         let mut files = Vec::new();
         match encoded.body {

@@ -25,7 +25,10 @@ pub struct Decoder {
     format: String,
     stored_name: String,
     about: Option<serde_json::Value>,
-    #[cfg_attr(not(any(feature = "arrow", feature = "polars")), expect(dead_code, reason = "frames alone ask"))]
+    #[cfg_attr(
+        not(any(feature = "arrow", feature = "blosc", feature = "polars")),
+        expect(dead_code, reason = "compressed arrays and frames alone ask")
+    )]
     size: u64,
     /// Rows that were appended.
     #[cfg_attr(
@@ -188,7 +191,7 @@ impl Decoder {
     }
 
     /// What the value took in memory, as the catalog tells.
-    #[cfg(any(feature = "arrow", feature = "polars"))]
+    #[cfg(any(feature = "arrow", feature = "blosc", feature = "polars"))]
     pub(crate) fn size(&self) -> u64 {
         self.size
     }

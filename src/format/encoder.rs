@@ -53,7 +53,28 @@ pub struct Encoder {
     block: Piece,
     written: u64,
     checksums: Vec<u8>,
+    /// Why a block could not be written. Whoever wrote it may have heard nothing of that, through a buffer that was dropped.
+    failure: Option<Failure>,
     about: Map<String, Json>,
+}
+
+/// An error of the system, or one that only its text tells.
+enum Failure {
+    Code(i32),
+    Text(String),
+}
+
+impl Failure {
+    fn of(error: &io::Error) -> Self {
+        error.raw_os_error().map_or_else(|| Self::Text(error.to_string()), Self::Code)
+    }
+
+    fn into_error(self) -> io::Error {
+        match self {
+            Self::Code(code) => io::Error::from_raw_os_error(code),
+            Self::Text(text) => io::Error::other(text),
+        }
+    }
 }
 
 /// A file that is removed again unless it is kept.
@@ -125,6 +146,7 @@ impl Encoder {
             block: Piece::default(),
             written: 0,
             checksums: Vec::new(),
+            failure: None,
             about: Map::new(),
         }
     }
@@ -191,6 +213,9 @@ impl Encoder {
 
     /// Ends the stream. Up to `inline_limit` bytes, of less than a block, are given back as they are.
     pub(crate) fn finish(mut self, inline_limit: usize) -> io::Result<Encoded> {
+        if let Some(failure) = self.failure.take() {
+            return Err(failure.into_error());
+        }
         let len = self.written;
         let head = std::mem::take(&mut self.head);
         if head.len() <= inline_limit && head.len() < BLOCK {
@@ -217,10 +242,12 @@ impl Encoder {
     fn put(&mut self, blocks: &[u8]) -> io::Result<()> {
         let offset = PIECE + self.checksums.len() / 16 * BLOCK;
         blocks.chunks(BLOCK).for_each(|block| self.checksums.extend_from_slice(&checksum(block)));
-        let file = self.file()?;
-        let result = write_all_at(&*file.file, blocks, offset as u64);
-        self.file = Some(file);
-        result
+        let result = self.file().and_then(|file| {
+            let result = write_all_at(&*file.file, blocks, offset as u64);
+            self.file = Some(file);
+            result
+        });
+        result.inspect_err(|error| self.failure = Some(Failure::of(error)))
     }
 }
 

@@ -134,11 +134,15 @@ impl Call {
         match read(&self.stage, &mut self.inputs) {
             Ok(argument) => {
                 if self.arguments.contains_key(&name) {
-                    self.problem = Some(Error::invalid(format!("the argument {name} is given twice")));
+                    let message = format!("of the stage {} the argument {name} is given twice", self.stage.name());
+                    self.problem = Some(Error::invalid(message));
                 }
                 Arc::make_mut(&mut self.arguments).insert(name, argument);
             }
-            Err(error) => self.problem = Some(error),
+            Err(error) => {
+                let what = format!("the argument {name} of the stage {}", self.stage.name());
+                self.problem = Some(error.about(&what));
+            }
         }
         self
     }

@@ -10,7 +10,9 @@ use super::call::Call;
 use super::output::Output;
 use super::run::{self, Outcome, Run};
 use super::settings::CallEvent;
+use super::settings::Stage;
 use super::trace::CallSpan;
+use crate::chest::Chest;
 use crate::error::Error;
 use crate::key::Content;
 
@@ -43,10 +45,36 @@ impl Probe<'_, &String> {
     }
 }
 
+/// A stage for a function at this place; without a key of its own, not for a closure, of which nobody can tell which it is.
+pub fn stage(chest: &Chest, name: impl Into<String>, place: Place, has_key: bool) -> Stage {
+    let stage = chest.stage(name).module(place.module);
+    if !place.has_closure || has_key {
+        return stage;
+    }
+    let problem = format!(
+        "the stage {} is called with a closure in the place of a generic parameter, and all closures of a function have one \
+         name; pass a function, or tell calls apart with `key = …`",
+        stage.name()
+    );
+    stage.set(|settings| _ = settings.problem.get_or_insert(problem))
+}
+
+/// Where a function is, and what its parameters stand for.
+pub struct Place {
+    pub(super) module: String,
+    /// Whether one of them is a closure.
+    pub(super) has_closure: bool,
+}
+
+/// Whether a type's name has that of a closure in it, not of something that is declared in one.
+fn names_a_closure(name: &str) -> bool {
+    name.split("{{closure}}").skip(1).any(|rest| !rest.starts_with("::"))
+}
+
 /// Where a function is: its module, and its type or trait if it has one; and what its parameters stand for. `inside` is the
 /// name of an item in the function, `closure` that of a closure, which tells more: of functions of generic types and traits,
 /// and of those that a trait has by default, it has the type itself.
-pub fn place(inside: &str, closure: &str, generics: &[&str]) -> String {
+pub fn place(inside: &str, closure: &str, generics: &[&str]) -> Place {
     /// Looks for one character: for two it would take ten times as long.
     fn around(path: &str) -> Option<&str> {
         path.rsplit_once(':').and_then(|(path, _)| path.strip_suffix(':'))
@@ -55,7 +83,11 @@ pub fn place(inside: &str, closure: &str, generics: &[&str]) -> String {
     let place = around(function).unwrap_or_default();
     let itself = (!closure.starts_with(function)).then(|| closure.trim_end_matches("::{{closure}}"));
     let generics: Vec<&str> = itself.into_iter().chain(generics.iter().copied()).collect();
-    if generics.is_empty() { place.to_owned() } else { format!("{place}<{}>", generics.join(", ")) }
+    // That of a closure in the function ends with what is no parameter; an async function is a closure itself.
+    let own = closure.trim_end_matches("::{{closure}}");
+    let has_closure = generics.iter().any(|&name| names_a_closure(if name == closure { own } else { name }));
+    let module = if generics.is_empty() { place.to_owned() } else { format!("{place}<{}>", generics.join(", ")) };
+    Place { module, has_closure }
 }
 
 pub trait AsContent {

@@ -31,9 +31,11 @@ pub struct CallInfo {
     pub module: String,
     /// Its version.
     pub version: String,
+    /// Its [source](crate::Stage::source), if that counts.
+    pub source: String,
     /// The arguments by name, [readable](Key::to), after rounding and without those that are ignored.
     pub arguments: BTreeMap<String, Key>,
-    /// Whether the arguments are not known: their texts take more than 64 KiB, or nobody has called for the value.
+    /// Whether the call is not known in full: arguments and source take more than 64 KiB, or nobody has called for the value.
     pub is_cut: bool,
     /// How long computing the result took.
     pub took: Duration,
@@ -67,7 +69,9 @@ pub(crate) struct Record {
     module: String,
     #[serde(default, skip_serializing_if = "String::is_empty")]
     version: String,
-    /// The canonical texts of the arguments; none if they took too much room.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    source: String,
+    /// The canonical texts of the arguments; none if these and the source took too much room.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     arguments: Option<BTreeMap<String, String>>,
     /// Seconds.
@@ -86,14 +90,16 @@ impl Record {
     pub(super) fn new(signature: &Signature, took: Duration, tag: Option<String>, again: bool) -> Self {
         let text = |(name, key): (&str, &Key)| (name.to_owned(), key.canonical().to_owned());
         let arguments: BTreeMap<String, String> = signature.arguments().map(text).collect();
-        let len = arguments.iter().map(|(name, text)| name.len() + text.len()).sum::<usize>();
+        let len = arguments.iter().map(|(name, text)| name.len() + text.len()).sum::<usize>() + signature.source.len();
+        let is_short = len <= MOST;
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let at = u64::try_from(since.as_nanos()).unwrap_or(u64::MAX);
         Self {
             stage: signature.name.clone(),
             module: signature.module.clone(),
             version: signature.version.clone(),
-            arguments: (len <= MOST).then_some(arguments),
+            source: if is_short { signature.source.clone() } else { String::new() },
+            arguments: is_short.then_some(arguments),
             took: took.as_secs_f64(),
             tag,
             at,
@@ -107,6 +113,7 @@ impl Record {
             stage: settings.name.clone(),
             module: settings.module.clone(),
             version: settings.version.clone(),
+            source: settings.source.clone(),
             arguments: None,
             took: 0.0,
             tag: None,
@@ -115,11 +122,12 @@ impl Record {
         }
     }
 
-    /// Of a call whose result is known under other arguments now.
+    /// Of a call whose result is known as that of another call now: what was made of the results of that one was made of
+    /// others.
     pub(super) fn moved(signature: &Signature, call: &CallInfo) -> Self {
         let since = call.computed.duration_since(UNIX_EPOCH).unwrap_or_default();
         let at = u64::try_from(since.as_nanos()).unwrap_or(u64::MAX);
-        Self { at, ..Self::new(signature, call.took, call.tag.clone(), false) }
+        Self { at, ..Self::new(signature, call.took, call.tag.clone(), true) }
     }
 
     /// Of what is told of a value, if it is the result of a call.
@@ -167,6 +175,7 @@ impl Record {
             stage: self.stage.clone(),
             module: self.module.clone(),
             version: self.version.clone(),
+            source: self.source.clone(),
             took: self.took(),
             tag: self.tag.clone(),
             computed: self.computed(),

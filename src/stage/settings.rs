@@ -189,7 +189,7 @@ impl Stage {
         &self.chest
     }
 
-    fn set(mut self, set: impl FnOnce(&mut Settings)) -> Self {
+    pub(super) fn set(mut self, set: impl FnOnce(&mut Settings)) -> Self {
         set(Arc::make_mut(&mut self.settings));
         self
     }
@@ -266,7 +266,7 @@ impl Stage {
         self.set(|settings| settings.keymap = keymap)
     }
 
-    /// Results that are older are computed again. So are those of stages that got such a result as a
+    /// Results that are older are computed again; until then they stay where they are. So are those of stages that got such a result as a
     /// [handle](crate::Stored): a new one is another argument.
     #[must_use]
     pub fn expire(self, after: Duration) -> Self {
@@ -432,6 +432,9 @@ impl Stage {
     }
 
     /// Removes the stored results of stages of this name that `is_forgotten` chooses. Gives how many there were.
+    ///
+    /// What other stages have made of such a result as a [handle](crate::Stored) stays: a result that is computed again is the
+    /// same argument to them. Forget theirs too, or [force](Self::force) this one.
     ///
     /// # Errors
     /// As for [`forget_all`](Self::forget_all).

@@ -18,7 +18,9 @@ use crate::value::{Files, Value};
 
 /// The result of a stage in its chest. As an argument of another stage it is known by the key of its call: its content is not
 /// even read. Where a result is computed again although one was there, because it had [expired](crate::Stage::expire) or the
-/// stage is [forced](crate::Stage::force), the new one is another argument.
+/// stage is [forced](crate::Stage::force), the new one is another argument. So is one that could not be stored, each time.
+/// One that is computed again because it was [forgotten](crate::Stage::forget), removed or damaged is the same argument: what
+/// was made of the old one has to be forgotten too if it was wrong.
 ///
 /// What is damaged is noticed when the handle is read, by [`get`](Self::get) or [`restore`](Self::restore): that is an error,
 /// and the next call computes the result again. [`Chest::scan`] and other readers of the [key](Self::key) tell of damage, too,
@@ -82,7 +84,8 @@ impl<V: Value> Stored<V> {
                 Self::at(chest, key, edition, origin)
             }
             None => {
-                let digest = call.map(|key| digest(&key, None));
+                // It need not be what is stored under the key, or will be: no other result is it.
+                let digest = call.map(|key| digest(&key, Some(fastrand::u64(..))));
                 Self { place: Place::Value(run.value, digest), origin: Some(origin) }
             }
         }
@@ -174,7 +177,11 @@ impl<V> Serialize for Stored<V> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match &self.place {
             Place::Chest { digest, .. } | Place::Value(_, Some(digest)) => digest.serialize(serializer),
-            Place::Value(_, None) => Err(serde::ser::Error::custom("a result that is not stored has no key")),
+            Place::Value(_, None) => {
+                let message =
+                    "a `Stored` that no call gave is known by nothing; call a stage that returns it, or pass the value";
+                Err(serde::ser::Error::custom(message))
+            }
         }
     }
 }

@@ -22,9 +22,9 @@ struct Move<V> {
 }
 
 impl Stage {
-    /// Gives stored results of type `V` new keys: `change` gets what is known of a call and may change its arguments; if it
-    /// says yes, the result is found under them, and under this stage's version and settings, from now on. So results survive
-    /// when a function gets another parameter or another version. Gives how many were moved.
+    /// Gives stored results of type `V` new keys: `change` gets what is known of a call and may change its arguments, its
+    /// stage and its module; if it says yes, the result is found under them, and under this stage's version and settings, from
+    /// now on. So results survive when a function gets another parameter, version, name or module. Gives how many were moved.
     ///
     /// ```
     /// # use icechest::Key;
@@ -40,11 +40,15 @@ impl Stage {
     /// # Ok::<(), icechest::Error>(())
     /// ```
     ///
-    /// Results whose arguments are [not known](CallInfo::is_cut) stay where they are.
+    /// Results whose calls are [not known](CallInfo::is_cut) in full stay where they are. Functions with
+    /// [`#[stage]`](macro@crate::stage) have a module, so theirs are found with [`calls`](Self::calls) of a stage without one,
+    /// and keep it. Where a source counts, it is this stage's, or else that of the call. To other stages a result that was moved
+    /// is another argument.
     ///
     /// # Errors
     /// Those of reading and writing; then some may not have been moved, and of those that change places one may be lost.
-    /// [`Unsupported`](crate::ErrorKind::Unsupported) for a stage that is [`typed`](Self::typed).
+    /// [`Unsupported`](crate::ErrorKind::Unsupported) for a stage that is [`typed`](Self::typed), and
+    /// [`Invalid`](crate::ErrorKind::Invalid) when two results would get one key: then none is moved.
     pub fn upgrade<V: Value>(&self, mut change: impl FnMut(&mut CallInfo) -> bool) -> Result<usize> {
         if self.settings.reading.typed {
             return Err(Error::unsupported(
@@ -54,12 +58,17 @@ impl Stage {
         let calls = self.calls()?.into_iter().filter(|call| V::reads(&call.type_name) && !call.is_cut);
         let mut moves: HashMap<Key, Move<V>> = HashMap::new();
         let mut order = Vec::new();
+        let mut targets: HashMap<Key, Key> = HashMap::new();
         for mut info in calls {
             if !change(&mut info) {
                 continue;
             }
-            let call = self.call().with_arguments(mem::take(&mut info.arguments))?;
+            let call = self.of_call(&info).call().with_arguments(mem::take(&mut info.arguments))?;
             let to = call.key::<V>()?;
+            if let Some(other) = targets.insert(to.clone(), info.key.clone()) {
+                let message = format!("this result and that under {other} would get one key; tell them apart");
+                return Err(Error::invalid(message).with_key(&info.key));
+            }
             if to != info.key {
                 order.push(info.key.clone());
                 moves.insert(info.key.clone(), Move { call, info, to, value: None });
@@ -70,6 +79,17 @@ impl Stage {
             moved += self.move_from(key, &mut moves)?;
         }
         Ok(moved)
+    }
+
+    /// This stage, for the function that a call is of.
+    fn of_call(&self, call: &CallInfo) -> Self {
+        self.clone().set(|settings| {
+            settings.name.clone_from(&call.stage);
+            settings.module.clone_from(&call.module);
+            if settings.source.is_empty() {
+                settings.source.clone_from(&call.source);
+            }
+        })
     }
 
     /// Moves a result, after those that are in its way: a key may be the old one of a result and the new one of another.

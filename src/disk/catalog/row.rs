@@ -47,6 +47,11 @@ pub(super) fn key(row: &SqlRow<'_>) -> Option<Key> {
 }
 
 impl Row {
+    /// Whether its sizes may be true: a pebibyte is a lie that would only upset sums.
+    pub(crate) fn is_sane(&self) -> bool {
+        self.bytes.max(self.stored_bytes).max(self.payload) <= 1 << 50
+    }
+
     /// A checksum of the row itself. The bytes of a small value have one of their own.
     fn seal(&self) -> i64 {
         let mut text = Vec::with_capacity(256 + self.checksums.len());
@@ -117,10 +122,9 @@ impl Row {
             };
             Ok((parsed.seal() == row.get::<_, i64>(12)?).then_some(parsed))
         };
-        // A pebibyte: whatever is larger is a lie that would only upset sums. Versions begin with 1.
-        let is_sane = |row: &Self| row.version > 0 && row.bytes.max(row.stored_bytes).max(row.payload) <= 1 << 50;
+        // Versions begin with 1.
         match is_sealed() {
-            Ok(Some(row)) if is_sane(&row) => Ok(row),
+            Ok(Some(row)) if row.is_sane() && row.version > 0 => Ok(row),
             Ok(_) | Err(rusqlite::Error::IntegralValueOutOfRange(..) | rusqlite::Error::InvalidColumnType(..)) => {
                 Err(Error::damaged("a row of the catalog does not match its checksum"))
             }

@@ -1,6 +1,6 @@
 //! What changes the catalog. Every change is a transaction; the next open undoes one that did not end.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -528,18 +528,18 @@ impl<'a> Transaction<'a> {
         Ok(true)
     }
 
-    /// The files that rows name, retired ones included.
+    /// The files that rows name, and whether a value needs them now: the others are those of retired rows, perhaps gone.
     ///
     /// # Errors
     /// `Damaged` if a row does not match its checksum: then nobody knows what it named.
-    pub(crate) fn files(&self) -> Result<HashSet<String>> {
-        let mut files = HashSet::new();
-        for table in ["entries", "retired"] {
+    pub(crate) fn files(&self) -> Result<HashMap<String, bool>> {
+        let mut files = HashMap::new();
+        for (table, is_needed) in [("retired", false), ("entries", true)] {
             let sql = format!("SELECT {COLUMNS} FROM {table} WHERE file IS NOT NULL");
             let mut query = self.sql.prepare(&sql).map_err(sql_error)?;
             let mut rows = query.query([]).map_err(sql_error)?;
             while let Some(row) = rows.next().map_err(sql_error)? {
-                files.extend(Row::parse(row, None, false)?.files());
+                files.extend(Row::parse(row, None, false)?.files().into_iter().map(|file| (file, is_needed)));
             }
         }
         Ok(files)

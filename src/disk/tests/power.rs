@@ -343,12 +343,43 @@ fn a_sync_that_fails_is_made_up_for_by_the_next_one() {
 }
 
 #[test]
+fn what_cannot_be_synced_nor_read_keeps_nothing_else_from_the_medium() {
+    let dir = tempfile::tempdir().unwrap();
+    let medium = Medium::of_boot(1);
+    let open = || builder(Durability::None).open_on(dir.path(), Arc::new(medium.clone())).unwrap();
+    let chest = open();
+    [1, 2].into_iter().for_each(|key| chest.insert(key, value(key, 1)).unwrap());
+    chest.flush().unwrap();
+    medium.fail(Fault::Error(EIO), 0, 1, true);
+    let failed = chest.sync().unwrap_err();
+    medium.heal();
+    // The usual end of that: what was written is not there.
+    let path = failed.path().unwrap().to_owned();
+    let len = std::fs::metadata(&path).unwrap().len();
+    std::fs::write(path, vec![0; len as usize]).unwrap();
+
+    chest.insert(6u64, value(6, 1)).unwrap();
+    chest.flush().unwrap();
+    let error = chest.sync().unwrap_err();
+    assert_eq!((error.kind(), error.key()), (ErrorKind::Damaged, failed.key()), "{error}");
+    let unsynced = chest.store().unwrap().disk.catalog().unsynced().unwrap();
+    assert!(unsynced.files.is_empty() && unsynced.doubtful.is_empty());
+    chest.sync().unwrap();
+    drop(chest);
+    let chest = open();
+    let read = |key: u64| chest.get::<Vec<u64>>(key).map(|found| assert_eq!(*found, value(key, 1)));
+    let lost = failed.key().unwrap().to::<u64>().unwrap();
+    assert_eq!(read(lost).unwrap_err().kind(), ErrorKind::Damaged);
+    [1, 2, 6].into_iter().filter(|key| *key != lost).for_each(|key| read(key).unwrap());
+}
+
+#[test]
 fn who_publishes_faster_than_the_disk_syncs_does_not_make_it_longer_and_longer() {
     let dir = tempfile::tempdir().unwrap();
     let medium = Medium::of_boot(1);
     let open = |medium: &Medium| builder(Durability::None).open_on(dir.path(), Arc::new(medium.clone())).unwrap();
     let chest = open(&medium);
-    let in_a_file = || vec![1u64; 1000];
+    let in_a_file = || value(0, 3);
     (0..10u64).for_each(|key| chest.insert(key, in_a_file()).unwrap());
     chest.flush().unwrap();
 

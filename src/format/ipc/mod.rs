@@ -10,12 +10,13 @@ use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
-use arrow_array::{Array, ArrayRef, RecordBatch, RecordBatchOptions};
+use arrow_array::types::ByteViewType;
+use arrow_array::{Array, ArrayRef, GenericByteViewArray, RecordBatch, RecordBatchOptions};
 use arrow_buffer::Buffer;
 use arrow_ipc::reader::FileDecoder;
 use arrow_ipc::writer::{FileWriter, IpcWriteOptions};
 use arrow_ipc::{Block, MetadataVersion};
-use arrow_schema::{ArrowError, DataType, SchemaRef};
+use arrow_schema::{ArrowError, DataType, Field, SchemaRef};
 
 use self::check::Contents;
 use super::{Decoder, Encoder, Format, ROW_GROUP_BYTES};
@@ -37,15 +38,20 @@ fn writer<W: Write>(out: W, schema: &SchemaRef) -> std::result::Result<FileWrite
 }
 
 /// Whether these batches come back from IPC as they are: a row is written and read as a trial. Batches with dictionaries
-/// of their own do not, for a file has one dictionary a column.
+/// of their own do not, for a file has one dictionary a column. Of views of text within lists and structs the writer would
+/// write all the text that they lie in, again with each piece.
 pub(crate) fn carries(schema: &SchemaRef, batches: &[RecordBatch]) -> bool {
     let has_dictionary =
         schema.flattened_fields().iter().any(|field| matches!(field.data_type(), DataType::Dictionary(..)));
-    if has_dictionary && batches.len() > 1 {
+    let is_view = |field: &&Field| matches!(field.data_type(), DataType::Utf8View | DataType::BinaryView);
+    let views = schema.flattened_fields().into_iter().filter(is_view).count();
+    let has_inner_views = views > schema.fields().iter().map(AsRef::as_ref).filter(is_view).count();
+    if has_dictionary && batches.len() > 1 || has_inner_views {
         return false;
     }
     let row = batches.iter().find(|batch| batch.num_rows() > 0).map(|batch| batch.slice(0, 1));
     let carry = || {
+        let row = row.as_ref().map(compact).transpose()?;
         let mut file = Vec::new();
         let mut writer = writer(&mut file, schema)?;
         row.iter().try_for_each(|row| writer.write(row))?;
@@ -69,11 +75,7 @@ pub(crate) fn encode(schema: &SchemaRef, batches: &[RecordBatch], size: usize, o
     let piece = (ROW_GROUP_BYTES / (size / rows.max(1)).max(1)).max(FEWEST);
     let mut writer = writer(&mut *out, schema).map_err(cannot_write)?;
     for batch in batches {
-        if batch.num_rows() <= piece {
-            writer.write(batch).map_err(cannot_write)?;
-            continue;
-        }
-        for start in (0..batch.num_rows()).step_by(piece) {
+        for start in (0..batch.num_rows().max(1)).step_by(piece) {
             let part = compact(&batch.slice(start, piece.min(batch.num_rows() - start))).map_err(cannot_write)?;
             writer.write(&part).map_err(cannot_write)?;
         }
@@ -86,12 +88,20 @@ pub(crate) fn encode(schema: &SchemaRef, batches: &[RecordBatch], size: usize, o
 /// Without the text that only other rows show: the writer writes whatever buffers there are.
 fn compact(batch: &RecordBatch) -> std::result::Result<RecordBatch, ArrowError> {
     let columns = batch.columns().iter().map(|column| match column.data_type() {
-        DataType::Utf8View => Arc::new(column.as_string_view().gc()) as ArrayRef,
-        DataType::BinaryView => Arc::new(column.as_binary_view().gc()),
+        DataType::Utf8View if shows_little(column.as_string_view()) => {
+            Arc::new(column.as_string_view().gc()) as ArrayRef
+        }
+        DataType::BinaryView if shows_little(column.as_binary_view()) => Arc::new(column.as_binary_view().gc()),
         _ => column.clone(),
     });
     let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
     RecordBatch::try_new_with_options(batch.schema(), columns.collect(), &options)
+}
+
+/// Whether most of what lies in the buffers of a column is not in the column.
+fn shows_little<T: ByteViewType>(column: &GenericByteViewArray<T>) -> bool {
+    let lies: usize = column.data_buffers().iter().map(|buffer| buffer.len()).sum();
+    lies > column.total_buffer_bytes_used().saturating_mul(2)
 }
 
 /// A file in memory, mapped perhaps, and where in it the label is.

@@ -29,6 +29,10 @@ fn read_own_layout(input: &mut Decoder) -> Result<Layout> {
         "b2nd" => {
             let header = b2nd::read_header(&**input.payload())
                 .map_err(|error| Error::io("the Blosc2 frame makes no sense", error))?;
+            // A few bytes may stand for any number of zeros; room was made for as many as the row tells.
+            if header.bytes() as u64 > input.size() {
+                return Err(Error::damaged("the array has more elements than the catalog says"));
+            }
             let fortran_order = input.fact("order").and_then(|order| order.as_str()) == Some("F");
             let (dtype, shape) = (header.dtype.clone(), header.shape.clone());
             Ok(Layout { dtype, shape, fortran_order, swapped: false, place: Place::Blosc(Box::new(header)) })

@@ -57,7 +57,7 @@ pub(crate) struct Part {
 impl Justified {
     /// Whether reading may take so much memory. What is said of the size counts as far as there is such memory.
     pub(crate) fn allows(&self, memory: u64) -> bool {
-        memory <= self.by_bytes || memory <= self.size.min(usable_memory()).saturating_mul(GROWTH)
+        memory <= self.by_bytes.min(usable_memory()) || memory <= self.size.min(usable_memory()).saturating_mul(GROWTH)
     }
 }
 
@@ -188,7 +188,7 @@ fn walk(source: &dyn ReadAt, range: Range<u64>, chunk: &Chunk, leaf: &Leaf) -> i
         if expanded > (stored + 1) * RATIO {
             return Err(invalid("a page cannot be as long as it says"));
         }
-        if !ENCODINGS.contains(&header.encoding) {
+        if !header.encoding().is_some_and(|encoding| ENCODINGS.contains(&encoding)) {
             return Err(io::Error::new(
                 io::ErrorKind::Unsupported,
                 "a page of an encoding that frames are not written in",
@@ -196,7 +196,7 @@ fn walk(source: &dyn ReadAt, range: Range<u64>, chunk: &Chunk, leaf: &Leaf) -> i
         }
         let values = header.values().ok_or_else(|| invalid("a page has no sensible number of values"))?;
         match header.page {
-            DICTIONARY => pages.dictionary = pages.dictionary.max(expanded),
+            page if page == DICTIONARY as i64 => pages.dictionary = pages.dictionary.max(expanded),
             _ => pages.values += values,
         }
         pages.bytes = pages.bytes.saturating_add(expanded).saturating_add(values.saturating_mul(leaf.bits).div_ceil(8));
@@ -212,8 +212,10 @@ fn walk(source: &dyn ReadAt, range: Range<u64>, chunk: &Chunk, leaf: &Leaf) -> i
 /// much memory is to be set aside in its values, where nobody looks before.
 const ENCODINGS: [i64; 4] = [0, 2, 3, 8];
 
-/// The kind of a page that holds the dictionary of its column.
-const DICTIONARY: i64 = 2;
+/// Kinds of pages: values in the older form, the dictionary of their column, and values in the newer form.
+const DATA: usize = 0;
+const DICTIONARY: usize = 2;
+const DATA_2: usize = 3;
 
 /// What a page header says.
 #[derive(Default)]
@@ -221,8 +223,8 @@ struct Header {
     page: i64,
     expanded: i64,
     stored: i64,
-    /// How the values are encoded.
-    encoding: i64,
+    /// How the values are encoded, as told for each kind of page: a header may tell of kinds that the page is not of.
+    encodings: [Option<i64>; 4],
     /// The number of values, as told for each kind of page.
     counts: [Option<i64>; 4],
 }
@@ -230,8 +232,16 @@ struct Header {
 impl Header {
     /// The number of values; none if it is negative, or missing for this kind of page.
     fn values(&self) -> Option<u64> {
-        let count = self.counts.get(usize::try_from(self.page).ok()?).copied().flatten()?;
-        count.try_into().ok()
+        self.of_this_kind(&self.counts)?.try_into().ok()
+    }
+
+    /// How the values are encoded; none if that is missing for this kind of page.
+    fn encoding(&self) -> Option<i64> {
+        self.of_this_kind(&self.encodings)
+    }
+
+    fn of_this_kind(&self, told: &[Option<i64>; 4]) -> Option<i64> {
+        told.get(usize::try_from(self.page).ok()?).copied().flatten()
     }
 }
 
@@ -245,10 +255,12 @@ fn read_header(source: &dyn ReadAt, at: u64, end: u64) -> io::Result<(Header, u6
             [1] => header.page = int,
             [2] => header.expanded = int,
             [3] => header.stored = int,
-            [5 | 7, 2] | [8, 4] => header.encoding = int,
-            [5, 1] => header.counts[0] = Some(int),
-            [7, 1] => header.counts[DICTIONARY as usize] = Some(int),
-            [8, 1] => header.counts[3] = Some(int),
+            [5, 1] => header.counts[DATA] = Some(int),
+            [5, 2] => header.encodings[DATA] = Some(int),
+            [7, 1] => header.counts[DICTIONARY] = Some(int),
+            [7, 2] => header.encodings[DICTIONARY] = Some(int),
+            [8, 1] => header.counts[DATA_2] = Some(int),
+            [8, 4] => header.encodings[DATA_2] = Some(int),
             _ => {}
         }
     })?;

@@ -1,7 +1,7 @@
 //! Paths by a pattern.
 
-use std::fs;
 use std::path::{Component, Path, PathBuf};
+use std::{fs, io};
 
 use glob::{MatchOptions, Pattern};
 
@@ -65,8 +65,10 @@ fn walk(path: &Path, steps: &[Step], found: &mut Vec<PathBuf>) -> Result<()> {
     match steps {
         [] => {
             // A link that leads nowhere is there all the same.
-            if fs::symlink_metadata(path).is_ok() {
-                found.push(path.to_owned());
+            match fs::symlink_metadata(path) {
+                Ok(_) => found.push(path.to_owned()),
+                Err(error) if is_nothing(&error) => {}
+                Err(error) => return Err(cannot_read(path, error)),
             }
             Ok(())
         }
@@ -97,6 +99,11 @@ fn walk(path: &Path, steps: &[Step], found: &mut Vec<PathBuf>) -> Result<()> {
     }
 }
 
+/// Whether the error says that there is nothing, and not that it cannot be seen.
+fn is_nothing(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+}
+
 fn matches(pattern: &Pattern, name: &Path) -> bool {
     let options =
         MatchOptions { case_sensitive: true, require_literal_separator: true, require_literal_leading_dot: true };
@@ -109,9 +116,7 @@ fn names(folder: &Path) -> Result<Vec<(PathBuf, bool)>> {
     let fail = |error| cannot_read(folder, error);
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,
-        Err(error) if matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => {
-            return Ok(Vec::new());
-        }
+        Err(error) if is_nothing(&error) => return Ok(Vec::new()),
         Err(error) => return Err(fail(error)),
     };
     let name = |entry: fs::DirEntry| Ok((entry.file_name().into(), entry.file_type()?.is_dir()));

@@ -42,8 +42,8 @@ impl FolderOptions {
     /// Leaves out what a pattern names, as `.gitignore` does: `*` and `?` stand for characters but `/`, `[ab]` for one of
     /// them, `**` for any folders. A pattern with a `/` at its beginning or in it is about the path from the folder
     /// itself, another one about names anywhere below. One that ends with `/` is about folders. One that begins with `!`
-    /// takes back what those before it exclude, but not what is in an excluded folder, which is not looked into. Files
-    /// named `.gitignore` are not read.
+    /// takes back what those before it exclude, but not what is in an excluded folder, which is not looked into. A blank one
+    /// names nothing. Files named `.gitignore` are not read.
     ///
     /// What is excluded need not be readable. In a name that is no Unicode, `?` stands for each character that is none.
     ///
@@ -52,6 +52,9 @@ impl FolderOptions {
     pub fn exclude(mut self, pattern: &str) -> Result<Self> {
         let (text, is_exception) = pattern.strip_prefix('!').map_or((pattern, false), |rest| (rest, true));
         let (text, is_of_folders) = text.strip_suffix('/').map_or((text, false), |rest| (rest, true));
+        if text.trim_matches('/').trim().is_empty() {
+            return Ok(self);
+        }
         let text = match text.strip_prefix('/') {
             Some(rest) => rest.to_owned(),
             None if text.contains('/') => text.to_owned(),

@@ -146,6 +146,9 @@ fn excluded_names_do_not_count() {
     for (patterns, expected) in cases {
         assert_eq!(left(patterns, &names), expected, "{patterns:?}");
     }
+    // A line of a `.gitignore` may be blank.
+    let blank = ["", " ", "/", "!", "!/"].iter().fold(FolderOptions::new(), |all, text| all.exclude(text).unwrap());
+    assert_eq!(blank, FolderOptions::new());
     assert_eq!(FolderOptions::new().exclude("a[").unwrap_err().kind(), ErrorKind::Invalid);
 }
 

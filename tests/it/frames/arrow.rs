@@ -5,7 +5,7 @@ use arrow_array::types::*;
 use arrow_array::*;
 use arrow_data::ArrayData;
 use arrow_schema::{DataType, Field, Fields, IntervalUnit, Schema, TimeUnit, UnionFields, UnionMode};
-use icechest::{Chest, ErrorKind};
+use icechest::{Chest, ErrorKind, FrameFormat};
 use polars_core::df;
 use polars_core::frame::DataFrame;
 
@@ -652,4 +652,33 @@ fn batches_of_long_texts_are_short() {
     writer.finish().unwrap();
     let rows: Vec<usize> = chest.select("k").batches().unwrap().map(|batch| batch.unwrap().num_rows()).collect();
     assert!(rows.iter().sum::<usize>() == 400 && rows.iter().all(|&rows| rows <= 300), "{rows:?}");
+}
+
+/// The writer of IPC files writes all text that lies behind a view.
+#[test]
+fn of_views_only_the_text_that_they_show_is_stored() {
+    let dir = crate::helpers::dir();
+    let chest = Chest::builder().inline_limit(0).frame_format(FrameFormat::Arrow).open(dir.path()).unwrap();
+    let texts = StringViewArray::from_iter_values((0..20_000).map(|i| format!("a text of more than twelve bytes {i}")));
+    let field = Field::new("text", DataType::Utf8View, false);
+    let schema = Arc::new(Schema::new(vec![field.clone()]));
+    let batch = RecordBatch::try_new(schema, vec![Arc::new(texts.clone())]).unwrap();
+    chest.insert("all", batch.clone()).unwrap();
+    chest.insert("few", batch.slice(5000, 10)).unwrap();
+    let inner = StructArray::new(Fields::from(vec![field]), vec![Arc::new(texts)], None);
+    let outer = Arc::new(Schema::new(vec![Field::new("outer", inner.data_type().clone(), false)]));
+    let nested = RecordBatch::try_new(outer, vec![Arc::new(inner)]).unwrap();
+    chest.insert("nested", nested.slice(5000, 10)).unwrap();
+    chest.flush().unwrap();
+    let stored = |key: &str| {
+        let info = chest.info(key).unwrap();
+        (info.format.unwrap(), info.stored_bytes)
+    };
+    assert!(stored("all").0 == "arrow" && stored("all").1 > 600_000, "{:?}", stored("all"));
+    assert!(stored("few").0 == "arrow" && stored("few").1 < 10_000, "{:?}", stored("few"));
+    assert!(stored("nested").0 == "parquet" && stored("nested").1 < 10_000, "{:?}", stored("nested"));
+    drop(chest);
+    let chest = Chest::open(dir.path()).unwrap();
+    assert_eq!(*chest.get::<RecordBatch>("few").unwrap(), batch.slice(5000, 10));
+    assert_eq!(*chest.get::<RecordBatch>("nested").unwrap(), nested.slice(5000, 10));
 }

@@ -228,6 +228,17 @@ fn encodings_that_frames_are_not_written_in_are_refused() {
 }
 
 #[test]
+fn what_a_header_says_of_another_kind_of_page_plays_no_part() {
+    // Fields of a page of the newer form: values, nulls, rows, encoding, lengths of the levels.
+    let newer = Struct((1..=6).map(|id| (id, I32(if id == 4 { 0 } else { 1 }))).collect());
+    let bytes = File { encoding: 6, header: vec![(8, newer)], ..File::new(1) }.bytes();
+    let error = decode_in_time::<Vec<RecordBatch>>(bytes.clone(), "parquet").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
+    let error = decode_in_time::<DataFrame>(bytes, "parquet").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
+}
+
+#[test]
 fn a_null_list_of_fixed_length_is_as_long_as_any_other() {
     let dtype = DataType::new_fixed_size_list(DataType::Int64, i32::MAX, true);
     let arrow_schema = Some(encode_arrow_schema(&Schema::new(vec![Field::new("a", dtype, true)])));

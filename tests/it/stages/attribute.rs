@@ -508,3 +508,52 @@ fn types_without_a_name_in_the_function_are_told_apart() {
     }
     assert_eq!(CHEST.stage_stats().unwrap()["area"].computed, 2);
 }
+
+runs!(APPLIED);
+
+#[stage(chest = CHEST, ignore(f))]
+fn apply<F: Fn(u32) -> u32>(f: F, x: u32) -> u32 {
+    count(&APPLIED);
+    f(x)
+}
+
+#[stage(chest = CHEST, ignore(f))]
+fn try_to_apply(f: impl Fn(u32) -> u32, x: u32) -> Result<u32> {
+    Ok(f(x))
+}
+
+#[stage(chest = CHEST, ignore(f))]
+async fn apply_later(f: impl AsyncFn(u32) -> u32, x: u32) -> u32 {
+    count(&APPLIED);
+    f(x).await
+}
+
+#[stage(chest = CHEST, key = (name, x))]
+fn apply_by_name<F: Fn(u32) -> u32>(name: &str, f: F, x: u32) -> u32 {
+    count(&APPLIED);
+    f(x)
+}
+
+fn double(x: u32) -> u32 {
+    2 * x
+}
+
+async fn half(x: u32) -> u32 {
+    x / 2
+}
+
+#[test]
+fn closures_of_one_name_do_not_answer_for_each_other() {
+    assert_eq!([apply(|x| x + 1, 3), apply(|x| x * 2, 3)], [4, 6]);
+    assert_eq!(ran(&APPLIED), 2);
+    let error = try_to_apply(|x| x + 1, 3).unwrap_err();
+    assert!(error.to_string().contains("try_to_apply is called with a closure"), "{error}");
+    // Functions have names, and keys tell what they are to tell.
+    assert_eq!([apply(double, 3), apply(double, 3)], [6, 6]);
+    assert_eq!(try_to_apply(double, 3).unwrap(), 6);
+    assert_eq!([block_on(apply_later(half, 6)), block_on(apply_later(half, 6))], [3, 3]);
+    let one_more = |x| x + 1;
+    assert_eq!([apply_by_name("one more", one_more, 3), apply_by_name("one more", one_more, 3)], [4, 4]);
+    assert_eq!(apply_by_name("thrice", |x| x * 3, 3), 9);
+    assert_eq!(ran(&APPLIED), 4);
+}

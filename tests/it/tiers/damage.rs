@@ -367,3 +367,49 @@ fn a_repair_keeps_a_chest_open_to_those_who_could_use_it() {
         assert_eq!(mode(&catalog), file, "{:o}", mode(&catalog));
     }
 }
+
+/// Some tools that copy files spell their names in another way.
+#[test]
+fn a_renamed_file_is_not_removed_and_gets_its_name_back() {
+    let dir = dir();
+    fill(dir.path());
+    for (i, file) in files(dir.path()).iter().enumerate() {
+        let name = file.file_name().unwrap().to_str().unwrap();
+        fs::rename(file, file.with_file_name(format!("renamed-{i}.{}", name.split_once('.').unwrap().1))).unwrap();
+    }
+    let renamed = files(dir.path());
+    assert!(!renamed.is_empty());
+    // Somebody has died: whoever opens the chest cleans up after him.
+    fs::write(dir.path().join("locks/0123456789ab.lock"), "1").unwrap();
+    let chest = open(dir.path()).unwrap();
+    assert_eq!(damaged(&chest, "with other names").len(), renamed.len());
+    drop(chest);
+    assert_eq!(files(dir.path()), renamed);
+
+    let report = Chest::check(dir.path()).repair(true).run().unwrap();
+    assert_eq!(report.damaged.len(), renamed.len(), "{report}");
+    assert!(report.damaged.iter().all(|damage| damage.is_saved) && report.orphans.is_empty(), "{report}");
+    assert!(damaged(&open(dir.path()).unwrap(), "with their names").is_empty());
+    assert!(Chest::check(dir.path()).run().unwrap().is_healthy());
+}
+
+#[test]
+fn a_value_that_is_written_again_has_a_name_like_any_other() {
+    let dir = dir();
+    let chest = open(dir.path()).unwrap();
+    chest.insert("v1.2.csv", value(1)).unwrap();
+    drop(chest);
+    for _ in 0..3 {
+        let [file] = <[_; 1]>::try_from(files(dir.path())).unwrap();
+        let name = file.file_name().unwrap().to_str().unwrap().to_owned();
+        assert_eq!(name.split('.').count(), 5, "{name}");
+        // Of the label, which comes last.
+        let mut bytes = fs::read(&file).unwrap();
+        let last = bytes.len() - 40;
+        bytes[last] ^= 1;
+        fs::write(&file, bytes).unwrap();
+        let report = Chest::check(dir.path()).repair(true).run().unwrap();
+        assert!(report.damaged.iter().all(|damage| damage.is_saved), "{report}");
+    }
+    assert_eq!(*open(dir.path()).unwrap().get::<Vec<u32>>("v1.2.csv").unwrap(), value(1));
+}

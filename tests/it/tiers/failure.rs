@@ -326,6 +326,73 @@ fn where_the_disk_has_a_limit_only_what_is_over_it_is_refused() {
     check(&Chest::open(dir.path()).unwrap(), 1..2);
 }
 
+/// Says that it takes so many bytes.
+struct Huge(usize);
+
+impl Value for Huge {
+    const KIND: Kind = Kind::Plain;
+    fn type_name() -> String {
+        "Huge".into()
+    }
+    fn size(&self) -> usize {
+        self.0
+    }
+    fn encode(&self, out: &mut Encoder) -> Result<Format> {
+        out.write_all(&[0; 100])?;
+        Ok(Format::new("huge", "huge"))
+    }
+    fn decode(_: &mut Decoder) -> Result<Self> {
+        Ok(Self(1))
+    }
+}
+
+#[test]
+fn what_no_row_can_tell_is_refused() {
+    let dir = dir();
+    let chest = chest_in(dir.path());
+    chest.insert(1, block(1)).unwrap();
+    let error = chest.insert(2, Huge(1 << 51)).unwrap_err();
+    assert_eq!((error.kind(), error.key()), (ErrorKind::Unsupported, Some(&2.into())), "{error}");
+    chest.insert(3, Huge(1 << 50)).unwrap();
+    chest.flush().unwrap();
+    assert_eq!(chest.infos().unwrap().len(), 2);
+}
+
+/// Writes to a buffer, and does not look whether that could be written.
+struct Careless(Vec<u8>);
+
+impl Value for Careless {
+    const KIND: Kind = Kind::Plain;
+    fn type_name() -> String {
+        "Careless".into()
+    }
+    fn size(&self) -> usize {
+        self.0.len()
+    }
+    fn encode(&self, out: &mut Encoder) -> Result<Format> {
+        for bytes in self.0.chunks(1000) {
+            let _ = out.write_all(bytes);
+        }
+        Ok(Format::new("careless", "care"))
+    }
+    fn decode(input: &mut Decoder) -> Result<Self> {
+        Ok(Self(input.read_to_vec()?))
+    }
+}
+
+#[test]
+fn what_could_not_be_written_is_not_published_whoever_looks_away() {
+    let dir = dir();
+    let chest = Chest::open(dir.path()).unwrap();
+    let fault = Fault::begin(&chest);
+    chest.insert("k", Careless(vec![7; 20 << 20])).unwrap();
+    assert_eq!(chest.flush().unwrap_err().kind(), ErrorKind::Io);
+    fault.end();
+    chest.flush().unwrap();
+    drop(chest);
+    assert_eq!(Chest::open(dir.path()).unwrap().get::<Careless>("k").unwrap().0, [7; 20 << 20]);
+}
+
 /// Asks the chest whenever it is asked for its name.
 struct Curious(Chest);
 
