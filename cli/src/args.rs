@@ -27,14 +27,14 @@ pub(crate) enum Command {
     /// Store a file under a key, in place of an older value.
     ///
     /// FILE is read by its ending: .npy as an array; .parquet, .csv, .arrow, .feather or .ipc as a frame; .json as a
-    /// document; anything else as bytes. A chest that does not exist is made.
+    /// document; anything else as bytes. A folder is stored with all that it holds. A chest that does not exist is made.
     Put {
         /// The directory of the chest.
         chest: PathBuf,
         /// Text, or json: and JSON.
         #[arg(value_parser = parse_key)]
         key: Key,
-        /// The file to store.
+        /// The file or the folder to store.
         file: PathBuf,
     },
     /// Show a value, or write it to a file.
@@ -46,7 +46,8 @@ pub(crate) enum Command {
         key: Key,
         /// Write to FILE, in the format of its ending:
         /// frames to .parquet, .csv or .arrow; arrays to .npy or .csv; documents to .json; text and bytes to any, also
-        /// to - on Unix, which is standard output.
+        /// to - on Unix, which is standard output. What a command made that `icechest run` ran, and a folder, to any path:
+        /// their files join those that are there.
         #[arg(short, long, value_name = "FILE")]
         output: Option<PathBuf>,
         #[command(flatten)]
@@ -107,7 +108,9 @@ pub(crate) enum Command {
     /// The files that it makes, what it prints and its exit code are kept in the chest; when the same is asked for again they
     /// are restored, beside what else there is, and the command does not run. Of processes that ask for the same at the same
     /// time one runs it. A command that fails is run again the next time. What it prints is held in memory until it ends.
-    /// The environment, the time, standard input and files that are not named play no part: name what the command depends on.
+    /// The working directory, the environment, the time, standard input and files that are not named play no part: name what
+    /// the command depends on, `--param dir=$PWD` for one. Files below an output that were there before, and that the command
+    /// leaves as they are, are restored only where they are missing. The chest's own directory in an input does not count.
     #[command(after_help = "Example: icechest run cache --in data.csv --out model.bin -- python train.py data.csv 5")]
     Run {
         /// The directory of the chest; it is made if it does not exist.

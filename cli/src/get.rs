@@ -5,11 +5,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use arrow_array::RecordBatch;
-use icechest::{AnyArray, Chest, Info, Key, Kind, Partial, Value};
+use icechest::{AnyArray, Chest, Files, Info, Key, Kind, Partial, Value};
 use serde_json::Value as Json;
 
 use crate::args::Part;
 use crate::failure::{Failure, Result};
+use crate::restore::restore;
 use crate::{chests, preview, progress, save};
 
 /// A value as the command knows it.
@@ -19,6 +20,7 @@ pub(crate) enum Got {
     Json(Arc<Json>),
     Text(Arc<String>),
     Bytes(Arc<Vec<u8>>),
+    Files(Arc<Files>),
     /// A type that only its name tells; perhaps one of `std`.
     Other,
 }
@@ -36,6 +38,7 @@ impl Got {
             Kind::Plain if Json::reads(name) => Self::Json(chest.get(key)?),
             Kind::Plain if String::reads(name) => Self::Text(chest.get(key)?),
             Kind::Plain if Vec::<u8>::reads(name) => Self::Bytes(chest.get(key)?),
+            Kind::Plain if Files::reads(name) => Self::Files(chest.get(key)?),
             _ => Self::Other,
         })
     }
@@ -66,6 +69,7 @@ pub(crate) fn get(dir: &Path, key: &Key, part: &Part, output: Option<&Path>, out
     let got = Got::read(&chest, &info, part)?;
     drop(working);
     match output {
+        Some(target) if matches!(got, Got::Files(_)) => restore(&chest, key.clone(), target, &[]),
         Some(file) => save::save(&chest, &info, &got, file),
         None => preview::show(&chest, &info, &got, out),
     }

@@ -24,20 +24,22 @@ pub(crate) fn ls(dir: &Path, json: bool, out: &mut dyn Write) -> Result<()> {
     if json {
         return Ok(infos.iter().try_for_each(|info| writeln!(out, "{}", json_line(info)))?);
     }
+    // Other programs get everything, however wide.
+    let is_shown = io::stdout().is_terminal();
+    let cut = |text: &str| if is_shown { human::cut(text, KEY_COLUMNS) } else { text.to_owned() };
     let mut table = Table::new(["key", "kind", "type", ">in memory", ">on disk", "format", "file"]);
     for info in infos {
         table.row([
-            human::cut(&human::printable(info.key.canonical()), KEY_COLUMNS),
+            cut(&human::printable(info.key.canonical())),
             info.kind.to_string(),
-            human::cut(&info.type_name, KEY_COLUMNS),
+            cut(&info.type_name),
             bytes(info.bytes),
             bytes(info.stored_bytes),
             info.format.unwrap_or_default(),
             info.file.unwrap_or_else(|| "(in the catalog)".to_owned()),
         ]);
     }
-    // Other programs get everything, however wide.
-    let room = if io::stdout().is_terminal() { human::columns() } else { usize::MAX };
+    let room = if is_shown { human::columns() } else { usize::MAX };
     table.fit(room);
     Ok(table.write(out, "", room)?)
 }

@@ -6,7 +6,7 @@ use std::ffi::OsStr;
 use std::fmt::Display;
 use std::fs::File;
 use std::io::{BufReader, Read, Seek, SeekFrom};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow_array::RecordBatch;
@@ -32,6 +32,8 @@ pub(crate) enum Loaded {
     Frame(Vec<RecordBatch>),
     Json(Json),
     Bytes(Vec<u8>),
+    /// Read as it is stored.
+    Folder(PathBuf),
 }
 
 impl Loaded {
@@ -41,6 +43,7 @@ impl Loaded {
             Self::Frame(batches) => chest.insert(key, batches),
             Self::Json(json) => chest.insert(key, json),
             Self::Bytes(bytes) => chest.insert(key, bytes),
+            Self::Folder(path) => chest.insert_files(key, path),
         }
     }
 }
@@ -50,12 +53,12 @@ pub(crate) fn ending(path: &Path) -> String {
     path.extension().and_then(OsStr::to_str).unwrap_or_default().to_ascii_lowercase()
 }
 
-/// Reads a file as what its ending says.
+/// Reads a file as what its ending says; a folder is a folder.
 pub(crate) fn load(path: &Path) -> Result<Loaded> {
     let file = File::open(path).map_err(Failure::at("open", path))?;
     let meta = file.metadata().map_err(Failure::at("read", path))?;
     if meta.is_dir() {
-        return Err(Failure::usage(format!("{} is a folder; put stores files", path.display())));
+        return Ok(Loaded::Folder(path.to_owned()));
     }
     let ending = ending(path);
     // CSV is read twice: its types are known at its end.

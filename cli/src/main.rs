@@ -9,6 +9,7 @@ mod get;
 mod human;
 mod list;
 mod load;
+mod outputs;
 mod preview;
 mod progress;
 mod put;

@@ -17,6 +17,7 @@ pub(crate) fn put(dir: &Path, key: &Key, file: &Path, out: &mut dyn Write) -> Re
     let existing = dir.exists().then(|| Chest::open(dir)).transpose()?;
     let loaded = load::load(file)?;
     let shape = match &loaded {
+        Loaded::Folder(_) => "a folder".to_owned(),
         Loaded::Array(array) => array.to_string(),
         Loaded::Frame(batches) => format!("frame of {}", load::size(batches)),
         Loaded::Json(_) => "JSON".to_owned(),

@@ -9,7 +9,7 @@ use arrow_array::RecordBatch;
 use arrow_ipc::writer::FileWriter;
 use arrow_schema::{ArrowError, DataType};
 use arrow_select::concat::concat_batches;
-use icechest::{AnyArray, Chest, Info, Kind, Plain, Value};
+use icechest::{AnyArray, Chest, Files, Info, Kind, Plain, Value};
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
@@ -28,7 +28,7 @@ fn endings(info: &Info) -> Option<&'static [&'static str]> {
         Kind::Frame if Vec::<RecordBatch>::reads(name) => Some(&["parquet", "csv", "arrow", "feather", "ipc"]),
         Kind::Array if AnyArray::reads(name) && dimensions(info).is_some_and(|ndim| ndim > 2) => Some(&["npy"]),
         Kind::Array if AnyArray::reads(name) => Some(&["npy", "csv"]),
-        _ if String::reads(name) || Vec::<u8>::reads(name) => None,
+        _ if String::reads(name) || Vec::<u8>::reads(name) || Files::reads(name) => None,
         _ if serde_json::Value::reads(name) || std_types::knows(name) => Some(&["json"]),
         _ => Some(&[]),
     }
@@ -73,6 +73,8 @@ pub(crate) fn save(chest: &Chest, info: &Info, got: &Got, file: &Path) -> Result
             }
             (Got::Text(text), _) => out.write_all(text.as_bytes()).map_err(boxed)?,
             (Got::Bytes(bytes), _) => out.write_all(bytes).map_err(boxed)?,
+            // Those are restored.
+            (Got::Files(_), _) => {}
             (Got::Other, _) => {
                 let json = std_types::visit(&info.type_name, ToJson { chest, info });
                 let json = json.unwrap_or_else(|| Err(Box::new("its type is not known here")))?;
@@ -82,6 +84,9 @@ pub(crate) fn save(chest: &Chest, info: &Info, got: &Got, file: &Path) -> Result
         out.flush().map_err(boxed)
     };
     let written = write();
+    if let Some(error) = target.out.get_mut().closed.take() {
+        return Err(Failure::Output(error));
+    }
     written.map_err(|error| Failure::broken(format!("cannot write {}: {error}", file.display())))?;
     target.finish(file)
 }
@@ -90,9 +95,33 @@ fn boxed(error: impl Display + 'static) -> Box<dyn Display> {
     Box::new(error)
 }
 
+/// A file, or what stands for one. Notes that nobody reads any more what is written to it, which is no failure.
+struct Out {
+    file: File,
+    closed: Option<io::Error>,
+}
+
+impl Write for Out {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.write(bytes).inspect_err(|error| {
+            if error.kind() == io::ErrorKind::BrokenPipe {
+                self.closed = Some(error.kind().into());
+            }
+        })
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+fn buffered(file: File) -> BufWriter<Out> {
+    BufWriter::new(Out { file, closed: None })
+}
+
 /// A file that appears under its name once it is whole.
 struct Target {
-    out: BufWriter<File>,
+    out: BufWriter<Out>,
     temporary: Option<(tempfile::TempPath, PathBuf)>,
 }
 
@@ -101,7 +130,7 @@ impl Target {
         let fail = || Failure::at("write", file);
         // What is no file, such as a pipe, must not be replaced by one, nor what somebody has open already.
         if let Some(out) = stream(file).map_err(fail())? {
-            return Ok(Self { out: BufWriter::new(out), temporary: None });
+            return Ok(Self { out: buffered(out), temporary: None });
         }
         // A link stays a link.
         let real = fs::canonicalize(file).unwrap_or_else(|_| file.to_owned());
@@ -120,7 +149,7 @@ impl Target {
         if let Ok(old) = fs::metadata(&real) {
             out.set_permissions(old.permissions()).map_err(fail())?;
         }
-        Ok(Self { out: BufWriter::new(out), temporary: Some((temporary, real)) })
+        Ok(Self { out: buffered(out), temporary: Some((temporary, real)) })
     }
 
     fn finish(self, file: &Path) -> Result<()> {
@@ -154,7 +183,7 @@ fn stream(file: &Path) -> io::Result<Option<File>> {
     if is_none { File::options().write(true).open(file).map(Some) } else { Ok(None) }
 }
 
-fn parquet(batches: &[RecordBatch], out: &mut BufWriter<File>) -> std::result::Result<(), ArrowError> {
+fn parquet(batches: &[RecordBatch], out: &mut BufWriter<Out>) -> std::result::Result<(), ArrowError> {
     let Some(first) = batches.first() else { return Ok(()) };
     let codec = Compression::ZSTD(ZstdLevel::default());
     let properties = WriterProperties::builder().set_compression(codec).build();
@@ -164,7 +193,7 @@ fn parquet(batches: &[RecordBatch], out: &mut BufWriter<File>) -> std::result::R
     Ok(())
 }
 
-fn csv(batches: &[RecordBatch], out: &mut BufWriter<File>) -> std::result::Result<(), ArrowError> {
+fn csv(batches: &[RecordBatch], out: &mut BufWriter<Out>) -> std::result::Result<(), ArrowError> {
     if batches.first().is_none_or(|batch| batch.num_columns() == 0) {
         // The writer would make a column of an empty name.
         return Ok(());
@@ -173,7 +202,7 @@ fn csv(batches: &[RecordBatch], out: &mut BufWriter<File>) -> std::result::Resul
     batches.iter().try_for_each(|batch| writer.write(batch))
 }
 
-fn ipc(batches: &[RecordBatch], out: &mut BufWriter<File>) -> std::result::Result<(), ArrowError> {
+fn ipc(batches: &[RecordBatch], out: &mut BufWriter<Out>) -> std::result::Result<(), ArrowError> {
     let Some(first) = batches.first() else { return Ok(()) };
     let schema = first.schema();
     let mut writer = FileWriter::try_new(out, &schema)?;

@@ -82,6 +82,8 @@ pub(super) struct Request {
     path: PathBuf,
     key: Key,
     private: bool,
+    /// Whether processes that this one starts have it too.
+    is_inherited: bool,
     id: Id,
     attempts: usize,
     /// The leases of calls that need this one, and say so.
@@ -94,8 +96,14 @@ impl Request {
     /// Asks for the lease of a key, for the call `id`.
     pub(super) fn new(root: &Path, key: &Key, private: bool, id: Id) -> Self {
         let name = Digest::of_bytes(key.canonical().as_bytes()).to_string();
-        let path = root.join(LEASES).join(name);
-        Self { path, key: key.clone(), private, id, attempts: 0, told: Vec::new(), is_over: Arc::default() }
+        let (path, key) = (root.join(LEASES).join(name), key.clone());
+        Self { path, key, private, is_inherited: false, id, attempts: 0, told: Vec::new(), is_over: Arc::default() }
+    }
+
+    /// The lease lasts as long as any process that this one starts meanwhile, if this one is killed.
+    pub(super) fn inherited(mut self, is_inherited: bool) -> Self {
+        self.is_inherited = is_inherited;
+        self
     }
 
     /// Ends the waiting of another thread when it is dropped.
@@ -154,7 +162,13 @@ impl Request {
                 file => file?,
             };
             match file.try_lock() {
-                Ok(()) if is_at(&file, &self.path) => return Ok(Some(file)),
+                Ok(()) if is_at(&file, &self.path) => {
+                    #[cfg(unix)]
+                    if self.is_inherited {
+                        rustix::io::fcntl_setfd(&file, rustix::io::FdFlags::empty())?;
+                    }
+                    return Ok(Some(file));
+                }
                 // Whoever had it has removed it meanwhile.
                 Ok(()) => {}
                 Err(TryLockError::WouldBlock) => return Ok(None),

@@ -15,7 +15,7 @@ use super::wait;
 use crate::error::{Error, ErrorKind, Result};
 use crate::info::Info;
 use crate::key::Key;
-use crate::store::{Recalled, Store};
+use crate::store::Recalled;
 use crate::value::{Recorded, Value};
 
 /// Where the result of a call came from.
@@ -158,7 +158,7 @@ pub(super) fn find_or_compute<V: Value, E: From<Error>>(
                 }
             }
             Role::Lead(lead) => {
-                let _lease = match request(store, &key, &lead) {
+                let _lease = match request(call, &key, &lead) {
                     Some(mut request) if store.works_on_a_key() => usable(request.attempt())?.and_then(Result::ok),
                     Some(request) => usable(request.wait())?,
                     None => None,
@@ -200,7 +200,7 @@ pub(super) async fn find_or_compute_later<V: Value, E: From<Error>>(
                 }
             }
             Role::Lead(lead) => {
-                let _lease = match request(store, &key, &lead) {
+                let _lease = match request(call, &key, &lead) {
                     Some(request) => usable(lease(request).await)?,
                     None => None,
                 };
@@ -220,9 +220,10 @@ pub(super) async fn find_or_compute_later<V: Value, E: From<Error>>(
 }
 
 /// A temporary chest is nobody else's.
-fn request(store: &Store, key: &Key, lead: &Lead<'_>) -> Option<Request> {
-    let is_shared = !store.disk.is_temporary();
-    is_shared.then(|| Request::new(store.disk.root(), key, store.disk.is_private(), lead.id()))
+fn request(call: &Call, key: &Key, lead: &Lead<'_>) -> Option<Request> {
+    let disk = &call.stage.chest.store().ok()?.disk;
+    let request = || Request::new(disk.root(), key, disk.is_private(), lead.id());
+    (!disk.is_temporary()).then(|| request().inherited(call.stage.settings.children_hold_lease))
 }
 
 /// A lease that cannot be had because the disk is full, say, is no reason not to compute.

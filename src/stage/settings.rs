@@ -68,6 +68,7 @@ pub(super) struct Settings {
     pub(super) expire: Option<Duration>,
     pub(super) tag: Option<String>,
     pub(super) keep_memory: bool,
+    pub(super) children_hold_lease: bool,
     pub(super) disabled: bool,
     pub(super) force: bool,
     pub(super) unkeyable: WhenUnkeyable,
@@ -169,6 +170,7 @@ impl Stage {
             expire: None,
             tag: None,
             keep_memory: true,
+            children_hold_lease: false,
             disabled: false,
             force: false,
             unkeyable: WhenUnkeyable::default(),
@@ -283,6 +285,14 @@ impl Stage {
     #[must_use]
     pub fn keep_memory(self, keep: bool) -> Self {
         self.set(|settings| settings.keep_memory = keep)
+    }
+
+    /// Whether processes that the function starts keep others from making the same call until they end, should this process be
+    /// killed: for functions that run programs that write files. So does then everything else that this process starts while
+    /// the function runs. By default the call is free at once. Unix only.
+    #[must_use]
+    pub fn children_hold_lease(self, hold: bool) -> Self {
+        self.set(|settings| settings.children_hold_lease = hold)
     }
 
     /// Calls the function every time and keeps nothing, if `disabled`.

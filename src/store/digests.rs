@@ -8,6 +8,7 @@
 //! change after the clock of the system was set back, to the very nanosecond of the change before; a network file system
 //! that tells times of its server late. [`Digest::of_path`] reads everything.
 
+use std::fs::canonicalize;
 use std::path::{Path, PathBuf, absolute};
 use std::process;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -41,21 +42,28 @@ pub(crate) struct Digests {
     unwritten: Mutex<Vec<(PathBuf, KnownDigest)>>,
     /// A forked child leaves the catalog alone.
     process: u32,
+    /// The chest's own directory: what a call stores there does not change the call.
+    root: PathBuf,
 }
 
 impl Digests {
-    pub(super) fn new(catalog: Option<Arc<Catalog>>) -> Self {
-        Self { catalog, known: Mutex::default(), unwritten: Mutex::default(), process: process::id() }
+    pub(super) fn new(catalog: Option<Arc<Catalog>>, root: PathBuf) -> Self {
+        Self { catalog, known: Mutex::default(), unwritten: Mutex::default(), process: process::id(), root }
     }
 
-    /// The digest of a file or a folder, of whose files those are read that are not known.
+    /// The digest of a file or a folder, of whose files those are read that are not known. The directory of the chest in such
+    /// a folder does not count.
     ///
     /// # Errors
     /// As [`Digest::of_path`].
     pub(crate) fn of_path(&self, path: &Path, options: &FolderOptions) -> Result<Digest> {
         let path = full(path)?;
         match look(&path)? {
-            (meta, _) if meta.is_dir() => of_folder(&path, options, &|path, stamp| self.of(path, stamp)),
+            (meta, _) if meta.is_dir() => {
+                let holds_us = canonicalize(&path).is_ok_and(|real| self.root != real && self.root.starts_with(real));
+                let without = holds_us.then(|| options.clone().without(&self.root));
+                of_folder(&path, without.as_ref().unwrap_or(options), &|path, stamp| self.of(path, stamp))
+            }
             (_, stamp) => self.of(&path, &stamp),
         }
     }

@@ -120,7 +120,7 @@ impl Store {
             waiting: 0,
         };
         Arc::new_cyclic(|me| Self {
-            digests: Digests::new((!disk.is_temporary()).then(|| disk.catalog().clone())),
+            digests: Digests::new((!disk.is_temporary()).then(|| disk.catalog().clone()), disk.root().to_owned()),
             disk,
             state: Mutex::new(state),
             front,

@@ -18,8 +18,8 @@ const SELF: &str = "./";
 /// [`Call::run_files`](crate::Call::run_files). In memory it is a list; [`Chest::restore`](crate::Chest::restore) gives the
 /// files back.
 ///
-/// It is stored as a tar archive. Names, content, symbolic links and whether a file may be executed are kept; times, owners
-/// and other permissions are not.
+/// It is stored as a tar archive. Names, content, symbolic links, whether a file may be executed and whether others may read it
+/// are kept; times, owners and other permissions are not. What is restored can be read by no more people than any new file.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Files {
     entries: Vec<FileEntry>,
@@ -184,6 +184,9 @@ impl Found {
         let io = |error| cannot_read(&self.place, error);
         let mut header = Header::new_gnu();
         header.set_metadata_in_mode(&self.meta, tar::HeaderMode::Deterministic);
+        if is_private(&self.meta) {
+            header.set_mode(header.mode()? & 0o700);
+        }
         if self.entry.is_folder {
             let path = Path::new(SELF).join(&self.entry.path);
             return Ok(archive.append_data(&mut header, path, io::empty())?);
@@ -203,6 +206,30 @@ impl Found {
             Ok(())
         }
     }
+}
+
+/// Whether nobody but its owner may read it.
+#[cfg(unix)]
+fn is_private(meta: &fs::Metadata) -> bool {
+    !meta.is_symlink() && std::os::unix::fs::MetadataExt::mode(meta) & 0o077 == 0
+}
+
+#[cfg(not(unix))]
+fn is_private(_: &fs::Metadata) -> bool {
+    false
+}
+
+/// The permissions that new folders in a folder do not have: as far as this process is told to withhold them.
+#[cfg(unix)]
+fn withheld(folder: &Path) -> io::Result<u32> {
+    let probe = Scratch(folder.join(format!(".probe-{}-{:08x}", std::process::id(), fastrand::u32(..))));
+    fs::create_dir(&probe.0)?;
+    Ok(!std::os::unix::fs::MetadataExt::mode(&fs::metadata(&probe.0)?) & 0o077)
+}
+
+#[cfg(not(unix))]
+fn withheld(_: &Path) -> io::Result<u32> {
+    Ok(0)
 }
 
 /// Just so many bytes of a file, as the header says; what is missing is noted.
@@ -237,7 +264,10 @@ pub(crate) fn restore(input: &mut Decoder, target: &Path) -> Result<()> {
     let new = Scratch(hidden("new"));
     input.seek(SeekFrom::Start(0))?;
     let mut input = Noting { input, failure: None };
-    unpack(&mut input, &new.0, target).map_err(|error| input.failure.take().unwrap_or(error))?;
+    unpack(&mut input, &new.0, target, withheld(parent).map_err(io)?)
+        .map_err(|error| input.failure.take().unwrap_or(error))?;
+    #[cfg(unix)]
+    narrow(&new.0, target).map_err(io)?;
     let old = Scratch(hidden("old"));
     // A folder cannot take the place of another.
     let is_in_the_way = fs::symlink_metadata(target).is_ok_and(|meta| meta.is_dir()) || new.0.is_dir();
@@ -251,6 +281,18 @@ pub(crate) fn restore(input: &mut Decoder, target: &Path) -> Result<()> {
         }
         io(error)
     })
+}
+
+/// Lets nobody read a new file who could not read the one in whose place it comes.
+#[cfg(unix)]
+fn narrow(new: &Path, target: &Path) -> io::Result<()> {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+    match (fs::symlink_metadata(new), fs::symlink_metadata(target)) {
+        (Ok(new_meta), Ok(old)) if new_meta.is_file() && old.is_file() => {
+            fs::set_permissions(new, PermissionsExt::from_mode(new_meta.mode() & (old.mode() | 0o700)))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Notes what is wrong with the stored bytes: of an error of reading the archive makes one of its own.
@@ -282,11 +324,12 @@ impl Drop for Scratch {
     }
 }
 
-/// Unpacks to `place`, which does not exist.
-fn unpack(input: &mut Noting<'_>, place: &Path, target: &Path) -> Result<()> {
+/// Unpacks to `place`, which does not exist; permissions in `withheld` are not given.
+fn unpack(input: &mut Noting<'_>, place: &Path, target: &Path, withheld: u32) -> Result<()> {
     let io = |error| Error::io("cannot restore the files", error).with_path(target);
     let mut archive = Archive::new(input);
     archive.set_preserve_mtime(false);
+    archive.set_mask(withheld);
     let mut is_first = true;
     let mut is_folder = false;
     for entry in archive.entries()? {
@@ -302,7 +345,14 @@ fn unpack(input: &mut Noting<'_>, place: &Path, target: &Path) -> Result<()> {
         }
         match (is_folder, is_first) {
             (false, _) => _ = entry.unpack(place).map_err(io)?,
-            (true, true) => fs::create_dir(place).map_err(io)?,
+            (true, true) => {
+                fs::create_dir(place).map_err(io)?;
+                #[cfg(unix)]
+                if entry.header().mode()? & 0o077 == 0 {
+                    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o700);
+                    fs::set_permissions(place, mode).map_err(io)?;
+                }
+            }
             // Not through a link that came before it.
             (true, false) => {
                 if !entry.unpack_in(place).map_err(io)? {

@@ -21,7 +21,7 @@ pub(crate) fn digest(got: &Got) -> Result<String> {
         Got::Json(json) => of_json(json),
         Got::Text(text) => Digest::of_bytes(text.as_bytes()),
         Got::Bytes(bytes) => Digest::of_bytes(bytes),
-        Got::Other => return Err(Failure::broken("the demo stored no value of such a type")),
+        Got::Files(_) | Got::Other => return Err(Failure::broken("the demo stored no value of such a type")),
     };
     Ok(digest.to_string())
 }

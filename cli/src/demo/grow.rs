@@ -68,6 +68,7 @@ impl Grower<'_> {
                 Loaded::Frame(batches) => Got::Frame(Arc::new(batches)),
                 Loaded::Json(json) => Got::Json(Arc::new(json)),
                 Loaded::Bytes(bytes) => Got::Bytes(Arc::new(bytes)),
+                Loaded::Folder(_) => Got::Other,
             };
             self.chest.insert(digest_key(&key), content::digest(&got)?)?;
             match got {
@@ -76,7 +77,7 @@ impl Grower<'_> {
                 Got::Json(json) => self.chest.insert(&key, json)?,
                 Got::Text(text) => self.chest.insert(&key, text)?,
                 Got::Bytes(bytes) => self.chest.insert(&key, bytes)?,
-                Got::Other => {}
+                Got::Files(_) | Got::Other => {}
             }
             self.values += 1;
             self.bytes += self.chest.info(&key)?.bytes;

@@ -6,12 +6,13 @@ mod frame;
 use std::fmt::{self, Debug, Write as _};
 use std::io::{self, IsTerminal, Write};
 
-use icechest::{Chest, Info, Plain};
+use icechest::{Chest, Files, Info, Plain};
 
 use crate::failure::Result;
 use crate::get::Got;
 use crate::human;
 use crate::std_types::{self, Visitor};
+use crate::table::Table;
 
 /// Characters of a plain value that are shown.
 const PLAIN_CHARACTERS: usize = 4000;
@@ -33,6 +34,7 @@ pub(crate) fn show(chest: &Chest, info: &Info, got: &Got, out: &mut dyn Write) -
         }
         Got::Text(text) => lines(text, out)?,
         Got::Bytes(bytes) => show_bytes(bytes, out)?,
+        Got::Files(files) => show_files(files, out)?,
         Got::Other => match std_types::visit(&info.type_name, Shown { chest, info }) {
             Some(shown) => {
                 let (text, is_whole) = shown?;
@@ -55,6 +57,17 @@ fn lines(text: &str, out: &mut dyn Write) -> io::Result<()> {
     } else {
         write!(out, "{text}{end}")
     }
+}
+
+fn show_files(files: &Files, out: &mut dyn Write) -> io::Result<()> {
+    let mut table = Table::new([">bytes", "path"]);
+    for entry in files.entries() {
+        let path = entry.path.display();
+        let bytes = if entry.is_folder { String::new() } else { human::count(entry.bytes as usize) };
+        table.row([bytes, if entry.is_folder { format!("{path}/") } else { path.to_string() }]);
+    }
+    table.write(out, "", usize::MAX)?;
+    writeln!(out, "… to have them: -o PATH")
 }
 
 fn show_bytes(bytes: &[u8], out: &mut dyn Write) -> io::Result<()> {

@@ -43,7 +43,11 @@ impl Shell {
     }
 
     fn command(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_icechest"));
+        self.command_of(env!("CARGO_BIN_EXE_icechest"))
+    }
+
+    fn command_of(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
         command.current_dir(self.0.path()).env_remove("COLUMNS");
         command
     }

@@ -175,3 +175,172 @@ fn the_status_for_nobody_changes_nothing() {
         assert_eq!((output.status.code(), output.stdout), (Some(5), b"out\n".to_vec()));
     }
 }
+
+/// What is settled is known by its times.
+fn settle() {
+    std::thread::sleep(std::time::Duration::from_millis(150));
+}
+
+#[test]
+fn what_a_command_left_as_it_was_is_not_brought_back_over_what_came_later() {
+    let shell = Shell::new();
+    let run = |name: &str| {
+        settle();
+        let script = "mkdir -p results; cp $1 results/$1.out";
+        shell.ok(["run", "c", "--in", name, "--out", "results", "--", "sh", "-c", script, "sh", name]);
+    };
+    let read = |name: &str| fs::read_to_string(shell.path("results").join(name)).unwrap();
+    shell.file("a", "a 1");
+    shell.file("b", "b 1");
+    run("a");
+    run("b");
+    shell.file("a", "a 2");
+    run("a");
+    run("b");
+    assert_eq!([read("a.out"), read("b.out")], ["a 2", "b 1"]);
+    // Where it is missing it is better than nothing; what the command made comes back in any case.
+    shell.file("results/b.out", "mine");
+    fs::remove_file(shell.path("results/a.out")).unwrap();
+    run("b");
+    assert_eq!([read("a.out"), read("b.out")], ["a 1", "b 1"]);
+
+    shell.file("o", "old");
+    settle();
+    let nothing = || shell.ok(["run", "c", "--out", "o", "--", "true"]);
+    nothing();
+    shell.file("o", "new");
+    nothing();
+    assert_eq!(fs::read_to_string(shell.path("o")).unwrap(), "new");
+}
+
+#[test]
+fn a_chest_is_no_output_and_in_an_input_it_does_not_count() {
+    let shell = Shell::new();
+    fs::create_dir(shell.path("build")).unwrap();
+    shell.file("build/f", "1");
+    for output in ["build", ".", "..", "build/.cache", "build/.cache/values/x"] {
+        let refused = shell.run(["run", "build/.cache", "--out", output, "--", "sh", "-c", "echo ran > build/f"]);
+        assert!(refused.code == 2 && refused.err.contains(".cache"), "{output}: {} {}", refused.code, refused.err);
+    }
+    assert_eq!(fs::read_to_string(shell.path("build/f")).unwrap(), "1", "nothing has run");
+    let run = || shell.run(["run", "build/.cache", "--in", "build", "--status", "--", "cat", "build/f"]);
+    assert!(run().err.contains("miss") && run().err.contains("hit"));
+    shell.file("build/f", "2");
+    let again = run();
+    assert_eq!((again.out.as_str(), again.err.contains("miss")), ("2", true));
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_command_whose_icechest_was_killed_runs_alone_to_its_end() {
+    let shell = Shell::new();
+    let script = "echo begun >> log; until [ -e go ]; do sleep 0.02; done; echo ended >> log; cp log o";
+    let args = ["run", "c", "--out", "o", "--", "sh", "-c", script];
+    let log = || fs::read_to_string(shell.path("log")).unwrap_or_default();
+    let mut killed = shell.command().args(args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    while log() != "begun\n" {
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    killed.kill().unwrap();
+    killed.wait().unwrap();
+    let mut second = shell.command().args(args).spawn().unwrap();
+    settle();
+    settle();
+    assert_eq!(log(), "begun\n", "the second waits");
+    shell.file("go", "");
+    assert!(second.wait().unwrap().success());
+    assert_eq!(log(), "begun\nended\nbegun\nended\n");
+    assert_eq!(fs::read_to_string(shell.path("o")).unwrap(), log());
+}
+
+#[test]
+fn a_command_that_waits_for_itself_is_told() {
+    let shell = Shell::new();
+    let icechest = env!("CARGO_BIN_EXE_icechest");
+    shell.file("again.sh", format!("exec {icechest} run c -- sh again.sh"));
+    let ran = shell.run(["run", "c", "--", "sh", "again.sh"]);
+    assert!(ran.code == 2 && ran.err.contains("its own end"), "{} {}", ran.code, ran.err);
+}
+
+#[test]
+fn what_a_command_did_in_its_input_is_done() {
+    let shell = Shell::new();
+    shell.file("d", "b\na\n");
+    settle();
+    let sort = || shell.run(["run", "c", "--in", "d", "--out", "d", "--", "sh", "-c", "sort -o d d; exit 0"]);
+    let ran = sort();
+    assert!(ran.code == 0 && ran.err.contains("not kept") && ran.err.contains("changed"), "{} {}", ran.code, ran.err);
+    assert_eq!(fs::read_to_string(shell.path("d")).unwrap(), "a\nb\n");
+}
+
+#[test]
+fn a_failure_is_told_where_it_is_asked_for() {
+    let shell = Shell::new();
+    let ran = shell.run(["run", "c", "--status", "--", "false"]);
+    assert!(ran.code == 1 && ran.err.contains("miss"), "{} {}", ran.code, ran.err);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn output_that_is_lost_is_told_and_output_that_nobody_wants_is_not() {
+    let shell = Shell::new();
+    for _ in 0..2 {
+        let full = fs::File::options().write(true).open("/dev/full").unwrap();
+        let output = shell.command().args(["run", "c", "--", "echo", "out"]).stdout(full).output().unwrap();
+        let err = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.code() == Some(3) && err.contains("cannot write to the output"), "{err}");
+    }
+    shell.put("text", &shell.file("text.bin", vec![b'x'; 1 << 20]));
+    let (closed, stdout) = std::io::pipe().unwrap();
+    drop(closed);
+    let output = shell.command().args(["get", "c", "text", "-o", "-"]).stdout(stdout).output().unwrap();
+    assert_eq!((output.status.code(), output.stderr), (Some(0), Vec::new()));
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn restored_files_can_be_read_by_nobody_else_than_before() {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+    let shell = Shell::new();
+    let mode = |name: &str| fs::metadata(shell.path(name)).unwrap().mode() & 0o777;
+    let run = |umask: &str| {
+        let script =
+            "umask 022; mkdir -p d/e; echo k > key; chmod 600 key; echo t > d/tool; chmod 755 d/tool; chmod 700 d/e";
+        let icechest = env!("CARGO_BIN_EXE_icechest");
+        let all = format!("umask {umask}; exec {icechest} run c --out key --out d -- sh -c '{script}'");
+        let ran = shell.command_of("sh").args(["-c", &all]).output().unwrap();
+        assert!(ran.status.success(), "{ran:?}");
+    };
+    let forget = || (fs::remove_file(shell.path("key")).unwrap(), fs::remove_dir_all(shell.path("d")).unwrap());
+    run("022");
+    forget();
+    run("022");
+    assert_eq!(["key", "d", "d/tool", "d/e"].map(mode), [0o600, 0o755, 0o755, 0o700]);
+    forget();
+    run("077");
+    assert_eq!(["key", "d", "d/tool", "d/e"].map(mode), [0o600, 0o700, 0o700, 0o700]);
+    // One that is there already is not opened to others.
+    fs::set_permissions(shell.path("d/tool"), PermissionsExt::from_mode(0o700)).unwrap();
+    run("022");
+    assert_eq!(mode("d/tool"), 0o700);
+}
+
+#[test]
+fn what_was_kept_is_listed_and_taken_out_like_anything_else() {
+    let shell = Shell::new();
+    let script = "mkdir -p d/e; echo one > d/e/one; echo two > d/two";
+    shell.ok(["run", "c", "--out", "d", "--", "sh", "-c", script]);
+    let listed = shell.ok(["ls", "c"]);
+    let key =
+        listed.lines().find(|line| line.contains("\"out\",\"d\"")).unwrap().split_whitespace().collect::<Vec<_>>();
+    // The whole key: it has a blank in it.
+    let end = key.iter().position(|word| *word == "plain").unwrap();
+    let key = format!("json:{}", key[..end].join(" "));
+    let shown = shell.get(&key);
+    assert!(shown.contains("e/one") && shown.contains("-o PATH"), "{shown}");
+    shell.ok(["get", "c", &key, "-o", "elsewhere"]);
+    assert_eq!(fs::read_to_string(shell.path("elsewhere/e/one")).unwrap(), "one\n");
+    shell.put("folder", &shell.path("elsewhere"));
+    shell.ok(["get", "c", "folder", "-o", "third"]);
+    assert_eq!(fs::read_to_string(shell.path("third/two")).unwrap(), "two\n");
+}

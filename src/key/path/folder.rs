@@ -112,7 +112,8 @@ impl Walk<'_> {
     /// None if it is excluded: then it need not be readable.
     fn entry(&mut self, path: PathBuf, below: &str, name: OsString) -> Result<Option<Entry>> {
         let meta = fs::metadata(&path);
-        if self.options.excludes(below, meta.as_ref().is_ok_and(fs::Metadata::is_dir)) {
+        let is_folder = meta.as_ref().is_ok_and(fs::Metadata::is_dir);
+        if self.options.excludes(below, is_folder) || is_folder && self.options.is_without(&path) {
             return Ok(None);
         }
         let meta = match meta {

@@ -1,5 +1,7 @@
 //! What of a folder counts.
 
+use std::path::{Path, PathBuf};
+
 use glob::{MatchOptions, Pattern};
 
 use crate::error::{Error, Result};
@@ -23,6 +25,8 @@ use crate::error::{Error, Result};
 pub struct FolderOptions {
     excluded: Vec<Exclude>,
     pub(super) permissions: bool,
+    /// The real path of a folder that does not count.
+    without: Option<PathBuf>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,6 +76,17 @@ impl FolderOptions {
     pub fn permissions(mut self, count: bool) -> Self {
         self.permissions = count;
         self
+    }
+
+    /// Leaves out a folder with this real path.
+    pub(crate) fn without(mut self, folder: &Path) -> Self {
+        self.without = Some(folder.to_owned());
+        self
+    }
+
+    /// Whether a folder is the one that is left out by its path.
+    pub(super) fn is_without(&self, folder: &Path) -> bool {
+        self.without.as_ref().is_some_and(|without| std::fs::canonicalize(folder).is_ok_and(|real| real == *without))
     }
 
     /// Whether a path below the folder is left out.

@@ -42,7 +42,7 @@ fn deceive(digests: &Digests, path: &Path) {
 fn a_file_is_read_once() {
     let dir = tempfile::tempdir().unwrap();
     let path = settled(&dir, "a", "alpha");
-    let digests = Digests::new(None);
+    let digests = Digests::new(None, PathBuf::new());
     assert_eq!(digests.of_path(&path, &FolderOptions::new()).unwrap(), Digest::of_bytes(b"alpha"));
     deceive(&digests, &path);
     assert_eq!(digests.of_path(&path, &FolderOptions::new()).unwrap(), WRONG);
@@ -78,7 +78,7 @@ fn a_changed_file_is_read_again() {
     for change in changes {
         let dir = tempfile::tempdir().unwrap();
         let path = settled(&dir, "a", "alpha");
-        let digests = Digests::new(Some(catalog(&dir)));
+        let digests = Digests::new(Some(catalog(&dir)), PathBuf::new());
         digests.of_path(&path, &FolderOptions::new()).unwrap();
         deceive(&digests, &path);
         change(&path);
@@ -94,7 +94,7 @@ fn a_changed_file_is_read_again() {
 fn a_young_file_is_read_again_each_time() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a");
-    let digests = Digests::new(None);
+    let digests = Digests::new(None, PathBuf::new());
     for content in ["1", "2", "3", "4"] {
         // All may be within one tick of the clock.
         fs::write(&path, content).unwrap();
@@ -132,7 +132,7 @@ fn times_settle_by_how_finely_they_are_told() {
 fn the_next_process_knows_what_this_one_read() {
     let dir = tempfile::tempdir().unwrap();
     let path = settled(&dir, "a", "alpha");
-    let first = Digests::new(Some(catalog(&dir)));
+    let first = Digests::new(Some(catalog(&dir)), PathBuf::new());
     first.of_path(&path, &FolderOptions::new()).unwrap();
     assert!(!lock(&first.unwritten).is_empty());
     drop(first);
@@ -141,7 +141,7 @@ fn the_next_process_knows_what_this_one_read() {
     assert_eq!(known.digest, Digest::of_bytes(b"alpha"));
     let wrong = KnownDigest { digest: WRONG, ..known };
     catalog(&dir).put_digests([(bytes, wrong)].into_iter()).unwrap();
-    let second = Digests::new(Some(catalog(&dir)));
+    let second = Digests::new(Some(catalog(&dir)), PathBuf::new());
     assert_eq!(second.of_path(&path, &FolderOptions::new()).unwrap(), WRONG);
     assert!(is_known(&second, &path));
 
@@ -149,7 +149,7 @@ fn the_next_process_knows_what_this_one_read() {
     let early = KnownDigest { hashed_ns: known.stamp.changed_ns, ..wrong };
     catalog(&dir).put_digests([(bytes, early)].into_iter()).unwrap();
     assert_eq!(
-        Digests::new(Some(catalog(&dir))).of_path(&path, &FolderOptions::new()).unwrap(),
+        Digests::new(Some(catalog(&dir)), PathBuf::new()).of_path(&path, &FolderOptions::new()).unwrap(),
         Digest::of_bytes(b"alpha")
     );
 }
@@ -168,16 +168,16 @@ fn damaged_rows_are_not_believed() {
         "changed_ns = 0",
     ];
     for change in changes {
-        let digests = Digests::new(Some(catalog(&dir)));
+        let digests = Digests::new(Some(catalog(&dir)), PathBuf::new());
         digests.of_path(&path, &FolderOptions::new()).unwrap();
         drop(digests);
         let sql = Connection::open(dir.path().join("catalog.sqlite")).unwrap();
         assert_eq!(sql.execute(&format!("UPDATE digests SET {change}"), []).unwrap(), 1);
-        let digests = Digests::new(Some(catalog(&dir)));
+        let digests = Digests::new(Some(catalog(&dir)), PathBuf::new());
         assert_eq!(digests.of_path(&path, &FolderOptions::new()).unwrap(), Digest::of_bytes(b"alpha"), "{change}");
     }
     // A catalog without the table: nothing is remembered, and everything is read.
-    let digests = Digests::new(Some(catalog(&dir)));
+    let digests = Digests::new(Some(catalog(&dir)), PathBuf::new());
     Connection::open(dir.path().join("catalog.sqlite")).unwrap().execute("DROP TABLE digests", []).unwrap();
     assert_eq!(digests.of_path(&path, &FolderOptions::new()).unwrap(), Digest::of_bytes(b"alpha"));
 }
@@ -190,7 +190,7 @@ fn a_folder_reads_what_changed() {
     let names = ["a", "b", "sub/c"];
     names.iter().for_each(|name| fs::write(folder.join(name), name).unwrap());
     sleep(A_MOMENT);
-    let digests = Digests::new(Some(catalog(&dir)));
+    let digests = Digests::new(Some(catalog(&dir)), PathBuf::new());
     let of = |options: &FolderOptions| digests.of_path(&folder, options).unwrap();
     let whole = FolderOptions::new();
     assert_eq!(of(&whole), Digest::of_path(&folder).unwrap());
@@ -212,7 +212,7 @@ fn many_files_are_written_together_and_the_oldest_forgotten() {
     fs::create_dir(&folder).unwrap();
     (0..ROWS + 40).for_each(|i| fs::write(folder.join(i.to_string()), i.to_string()).unwrap());
     sleep(A_MOMENT);
-    let digests = Digests::new(Some(catalog(&dir)));
+    let digests = Digests::new(Some(catalog(&dir)), PathBuf::new());
     digests.of_path(&folder, &FolderOptions::new()).unwrap();
     assert_eq!(lock(&digests.unwritten).len(), 40);
     drop(digests);
@@ -224,7 +224,7 @@ fn many_files_are_written_together_and_the_oldest_forgotten() {
 #[test]
 fn what_is_no_file_is_told() {
     let dir = tempfile::tempdir().unwrap();
-    let digests = Digests::new(None);
+    let digests = Digests::new(None, PathBuf::new());
     let missing = dir.path().join("missing");
     let error = digests.of_path(&missing, &FolderOptions::new()).unwrap_err();
     assert_eq!((error.kind(), error.path()), (crate::ErrorKind::Io, Some(missing.as_path())));
