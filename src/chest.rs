@@ -92,6 +92,8 @@ impl Chest {
     /// Opening reads no values, so it takes milliseconds, however many there are; except after a restart of the machine,
     /// when it verifies those that were not durable before.
     ///
+    /// A chest whose directory cannot be written to can be read: one that nobody else has open is taken to stay as it is.
+    ///
     /// # Errors
     /// [`Invalid`](ErrorKind::Invalid) when the directory holds something else, [`Unsupported`](ErrorKind::Unsupported)
     /// when a newer version made it or when it is on a network file system, [`Damaged`](ErrorKind::Damaged) when its

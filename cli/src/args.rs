@@ -115,7 +115,8 @@ pub(crate) enum Command {
     Run {
         /// The directory of the chest; it is made if it does not exist.
         chest: PathBuf,
-        /// A file or a folder that the command reads: its content counts.
+        /// A file or a folder that the command reads: its content counts. It is read again when its size, its inode or its
+        /// times have changed, which a program that writes to it through a mapping may not do at once.
         #[arg(long = "in", value_name = "PATH")]
         inputs: Vec<PathBuf>,
         /// A parameter that counts although the command line does not show it.

@@ -127,7 +127,9 @@ impl Disk {
         if is_new {
             disk.announce()?;
         }
-        disk.recover()?;
+        if !disk.catalog.is_read_only() {
+            disk.recover()?;
+        }
         Ok(disk)
     }
 
@@ -254,6 +256,9 @@ impl Disk {
 
     /// Tells others of this session, before it changes anything: what a dead process left is told by its lock file.
     fn announce(&self) -> Result<()> {
+        if self.catalog.is_read_only() {
+            return Err(catalog::read_only::refusal().with_path(&self.root));
+        }
         let fail =
             |error| Error::io("cannot tell others that the chest changes", error).with_path(&self.root.join(LOCKS));
         retry(|| self.session.announce()).map_err(fail)
@@ -380,6 +385,7 @@ fn open_catalog(root: &Path, storage: &dyn Storage) -> Result<Catalog> {
                 return Err(Error::damaged(message).with_path(&path));
             }
             // Tools that copy a directory may leave empty folders out.
+            Err(_) if catalog::read_only::is_read_only(root) => continue,
             Err(_) => retry(|| storage.create_dir(&path))
                 .and_then(|()| retry(|| storage.sync(root)))
                 .map_err(|error| Error::io("cannot make the folder", error).with_path(&path))?,

@@ -202,6 +202,7 @@ impl Disk {
 
     /// The unique part of a new file's name, and the path that it is written under.
     pub(super) fn new_file(&self) -> Result<(String, PathBuf)> {
+        self.announce()?;
         let io = |error| Error::io("cannot tell others of a new file", error).with_path(&self.root.join(LOCKS));
         let unique = retry(|| self.session.unique()).map_err(io)?;
         let temporary = self.root.join(TMP).join(&unique);

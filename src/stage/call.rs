@@ -66,7 +66,12 @@ impl Call {
     }
 
     /// Adds a file or a folder that stands for its content. The path itself plays no part: the same content elsewhere is the
-    /// same call. A path that is to stand for itself is an [`arg`](Self::arg).
+    /// same call. A path that is to stand for itself is an [`arg`](Self::arg). The directory of the chest in a folder does not
+    /// count.
+    ///
+    /// A file that was read before is known by its device, size, inode and times. So what somebody writes to it through a
+    /// mapping is not noticed before the file system is told; a [`Digest::of_path`](crate::Digest::of_path) as argument reads
+    /// the file each time.
     pub fn path(self, name: impl Into<String>, path: impl AsRef<Path>) -> Self {
         self.arg(name, PathContent::new(path.as_ref()))
     }

@@ -294,3 +294,61 @@ fn damaged_values_are_told_and_leave_no_file() {
     shell.fails(3, &["get", "c", "photo", "-o", "old.npy"]);
     assert_eq!(fs::read_to_string(shell.path("old.npy")).unwrap(), "old");
 }
+
+/// On a read-only medium, or somebody else's.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_chest_that_may_only_be_read_is_read() {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+    use std::os::unix::process::CommandExt;
+
+    let shell = Shell::new();
+    let array = data("digits.npy");
+    shell.put("array", &array);
+    shell.put("small", &shell.file("small.txt", "a text"));
+    let tool = shell.path("tool");
+    fs::copy(env!("CARGO_BIN_EXE_icechest"), &tool).unwrap();
+    let chmod = |mode: &str| {
+        assert!(shell.command_of("chmod").args(["-R", mode, "c"]).status().unwrap().success());
+    };
+    fs::set_permissions(shell.path(""), PermissionsExt::from_mode(0o755)).unwrap();
+    // Nothing is forbidden to the superuser.
+    let is_root = fs::metadata(shell.path("")).unwrap().uid() == 0;
+    let run = |args: &[&str]| {
+        let mut command = shell.command_of(tool.to_str().unwrap());
+        if is_root {
+            command.uid(65534).gid(65534);
+        }
+        let output = command.args(args).output().unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+    };
+    let check = || {
+        let (code, out, err) = run(&["ls", "c"]);
+        assert!(code == 0 && err.is_empty() && out.contains("array") && out.contains("small"), "{code} {out} {err}");
+        let (code, out, err) = run(&["get", "c", "small"]);
+        assert!(code == 0 && err.is_empty() && out.ends_with("a text\n"), "{code} {out} {err}");
+        assert_eq!(run(&["get", "c", "array"]).0, 0);
+        let (code, _, err) = run(&["rm", "c", "small"]);
+        assert!(code == 3 && err.contains("can only be read") && err.contains("copy"), "{code} {err}");
+    };
+    chmod("a+rX,a-w");
+    check();
+    // Tools that copy a directory may leave empty folders out.
+    chmod("u+w");
+    for name in ["tmp", "locks"] {
+        fs::remove_dir(shell.path("c").join(name)).unwrap();
+    }
+    chmod("a-w");
+    check();
+    // Somebody who may write has it open.
+    chmod("u+w");
+    let chest = icechest::Chest::open(shell.path("c")).unwrap();
+    chest.insert("new", "a newer text").unwrap();
+    chest.flush().unwrap();
+    chmod("a+rX,a-w");
+    check();
+    assert!(run(&["get", "c", "new"]).1.contains("a newer text"));
+    chmod("u+w");
+    drop(chest);
+}

@@ -102,6 +102,9 @@ impl Catalog {
 
     /// The generation, if all commits up to this moment belong to it.
     pub(crate) fn generation(&self) -> Option<u64> {
+        if self.stays {
+            return Some(1);
+        }
         let index = self.wal_index.as_ref()?;
         let told = self.generations.told.get().filter(|told| told.stamp == index.stamp());
         if let Some(told) = told {

@@ -3,6 +3,7 @@
 mod buckets;
 mod digests;
 mod generation;
+pub(super) mod read_only;
 mod reader;
 mod row;
 mod schema;
@@ -56,6 +57,10 @@ pub(crate) struct Catalog {
     /// Of the reader's connection, which is closed only when the catalog is dropped.
     wal_index: Option<WalIndex>,
     generations: Generations,
+    /// Whether nothing can be written.
+    is_read_only: bool,
+    /// Whether nobody else can write either, as far as anybody knows.
+    stays: bool,
 }
 
 impl Catalog {
@@ -80,7 +85,8 @@ impl Catalog {
     }
 
     fn finish(path: &Path, durable: bool, writer: Option<Connection>) -> Result<Self> {
-        let reader = connect(path, durable)?;
+        let is_read_only = writer.is_none() && path.parent().is_some_and(read_only::is_read_only);
+        let (reader, stays) = if is_read_only { read_only::connect(path)? } else { (connect(path, durable)?, false) };
         reader.pragma_update(None, "cache_size", -READER_CACHE_KIB).map_err(sql_error)?;
         // It reads, and SQLite opens its log at the first read.
         schema::check(&reader)?;
@@ -93,7 +99,14 @@ impl Catalog {
             readers: Readers::new(reader, path, durable),
             wal_index,
             generations: Generations::default(),
+            is_read_only,
+            stays,
         })
+    }
+
+    /// Whether nothing can be written.
+    pub(crate) fn is_read_only(&self) -> bool {
+        self.is_read_only
     }
 
     /// Reads in one snapshot, which has all commits up to this moment.
