@@ -92,7 +92,8 @@ impl Chest {
     /// Opening reads no values, so it takes milliseconds, however many there are; except after a restart of the machine,
     /// when it verifies those that were not durable before.
     ///
-    /// A chest whose directory cannot be written to can be read: one that nobody else has open is taken to stay as it is.
+    /// A chest whose directory cannot be written to can be read. If nobody who may write has it open at this moment it is taken
+    /// to stay as it is: what is published later is not seen until it is opened again.
     ///
     /// # Errors
     /// [`Invalid`](ErrorKind::Invalid) when the directory holds something else, [`Unsupported`](ErrorKind::Unsupported)

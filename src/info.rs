@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::disk::{PARTS, Row};
@@ -48,8 +48,8 @@ pub struct Info {
 impl Info {
     pub(crate) fn of(store: &Store, key: &Key) -> Result<Option<Self>> {
         let dirty = Dirty::find(key, &store.state());
-        if let Some(dirty) = dirty {
-            return Ok(Some(dirty.info()));
+        if let Some(info) = dirty.and_then(Dirty::info) {
+            return Ok(Some(info));
         }
         let row = store.disk.catalog().find(key)?;
         Ok(row.map(|row| Self::of_row(row, &store.state())))
@@ -71,8 +71,16 @@ impl Info {
             }
             (dirty, known)
         };
-        infos.extend(before.into_iter().filter(|dirty| known.insert(dirty.key.clone())).map(Dirty::info));
-        infos.extend(dirty.into_iter().map(Dirty::info));
+        let lost = before.into_iter().filter(|dirty| known.insert(dirty.key.clone()));
+        for dirty in lost.collect::<Vec<_>>().into_iter().chain(dirty) {
+            let key = dirty.key.clone();
+            // One that was spilled meanwhile has a row now.
+            let info = match dirty.info() {
+                Some(info) => Some(info),
+                None => Self::of(store, &key)?,
+            };
+            infos.extend(info);
+        }
         Ok(infos)
     }
 
@@ -104,18 +112,19 @@ impl Info {
     }
 }
 
-/// A value that is only in memory. What it tells of itself is a user's code, and is asked when nothing is locked.
+/// A value that is only in memory. What it tells of itself is a user's code, and is asked when nothing is locked. Until then
+/// nobody holds it: it may be spilled.
 struct Dirty {
     key: Key,
     bytes: u64,
     hint: Option<Hint>,
-    value: Arc<dyn AnyValue>,
+    value: Weak<dyn AnyValue>,
 }
 
 impl Dirty {
     fn find(key: &Key, state: &State) -> Option<Self> {
         let bytes = state.residents.dirty_size(key)?;
-        let value = state.residents.find(key, |resident| resident.value().clone())?;
+        let value = state.residents.find(key, |resident| Arc::downgrade(resident.value()))?;
         Some(Self { key: key.clone(), bytes, hint: state.residents.hint(key), value })
     }
 
@@ -123,9 +132,11 @@ impl Dirty {
         state.residents.dirty_keys().iter().filter_map(|key| Self::find(key, state)).collect()
     }
 
-    fn info(self) -> Info {
+    /// None if it is not in memory any more.
+    fn info(self) -> Option<Info> {
         let Self { key, bytes, hint, value } = self;
-        Info {
+        let value = value.upgrade()?;
+        Some(Info {
             key,
             kind: value.kind(),
             type_name: value.stored_name(),
@@ -139,7 +150,7 @@ impl Dirty {
             hint,
             written: None,
             about: value.facts().map_or(serde_json::Value::Null, |facts| facts.clone().into()),
-        }
+        })
     }
 }
 

@@ -110,7 +110,8 @@ pub(crate) enum Command {
     /// time one runs it. A command that fails is run again the next time. What it prints is held in memory until it ends.
     /// The working directory, the environment, the time, standard input and files that are not named play no part: name what
     /// the command depends on, `--param dir=$PWD` for one. Files below an output that were there before, and that the command
-    /// leaves as they are, are restored only where they are missing. The chest's own directory in an input does not count.
+    /// left as they were, are restored where they are missing; where somebody has changed them the command runs again. The
+    /// chest's own directory in an input does not count.
     #[command(after_help = "Example: icechest run cache --in data.csv --out model.bin -- python train.py data.csv 5")]
     Run {
         /// The directory of the chest; it is made if it does not exist.

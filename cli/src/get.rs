@@ -69,7 +69,10 @@ pub(crate) fn get(dir: &Path, key: &Key, part: &Part, output: Option<&Path>, out
     let got = Got::read(&chest, &info, part)?;
     drop(working);
     match output {
-        Some(target) if matches!(got, Got::Files(_)) => restore(&chest, key.clone(), target, &[]),
+        Some(target) if matches!(got, Got::Files(_)) && save::is_stream(target) => {
+            Err(Failure::usage("files and folders are written to a path, not to a stream"))
+        }
+        Some(target) if matches!(got, Got::Files(_)) => restore(&chest, key.clone(), target),
         Some(file) => save::save(&chest, &info, &got, file),
         None => preview::show(&chest, &info, &got, out),
     }

@@ -1,31 +1,93 @@
 //! Stored files and folders, written back beside what else there is.
 
-use std::fs;
-use std::path::Path;
+use std::fs::{self, File};
+use std::io::{self, BufRead, BufReader};
+use std::path::{Path, PathBuf};
 
 use icechest::{Chest, Key};
+use tempfile::TempDir;
 
 use crate::failure::{Failure, Result};
 
 /// Writes stored files to `target`. The files of a folder join those that the folder has already, in place of those of the
-/// same names; nothing else is removed. Those in `kept`, by their paths from there, come where there is nothing alone.
-pub(crate) fn restore(chest: &Chest, key: Key, target: &Path, kept: &[String]) -> Result<()> {
-    // What a link leads to: the link stays.
-    let target = &fs::canonicalize(target).unwrap_or_else(|_| target.to_owned());
-    if fs::symlink_metadata(target).is_err() {
-        return Ok(chest.restore(key, target)?);
-    }
-    // In the same file system as its files.
-    let near = if target.is_dir() { Some(&**target) } else { target.parent() };
-    let near = near.filter(|near| !near.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let new = tempfile::Builder::new().prefix(".icechest-").tempdir_in(near).map_err(Failure::at("write", near))?;
-    let new = new.path().join("new");
-    chest.restore(key, &new)?;
-    join(&new, target, Path::new(""), kept)
+/// same names; nothing else is removed.
+pub(crate) fn restore(chest: &Chest, key: Key, target: &Path) -> Result<()> {
+    Unpacked::new(chest, key, target)?.join()
 }
 
-/// Moves a file or a folder to its place, which is `inner` from the target.
-fn join(new: &Path, target: &Path, inner: &Path, kept: &[String]) -> Result<()> {
+/// Stored files, unpacked beside their place.
+pub(crate) struct Unpacked {
+    new: PathBuf,
+    target: PathBuf,
+    /// Removed in the end.
+    _folder: TempDir,
+}
+
+impl Unpacked {
+    pub(crate) fn new(chest: &Chest, key: Key, target: &Path) -> Result<Self> {
+        // What a link leads to: the link stays.
+        let target = fs::canonicalize(target).unwrap_or_else(|_| target.to_owned());
+        let there = target.ancestors().find(|path| path.is_dir()).unwrap_or(Path::new(""));
+        // In the same file system as its files.
+        let near = if there.as_os_str().is_empty() { Path::new(".") } else { there };
+        let folder = tempfile::Builder::new().prefix(".icechest-").tempdir_in(near);
+        let folder = folder.map_err(Failure::at("write", near))?;
+        let new = folder.path().join("new");
+        chest.restore(key, &new)?;
+        Ok(Self { new, target, _folder: folder })
+    }
+
+    /// Whether those of the files that are named here, by their paths from the target, are there as they were stored, or are
+    /// not there.
+    pub(crate) fn agrees(&self, kept: &[String]) -> Result<bool> {
+        for inner in kept {
+            let place = |base: &Path| if inner.is_empty() { base.to_owned() } else { base.join(inner) };
+            let (new, there) = (place(&self.new), place(&self.target));
+            if fs::symlink_metadata(&there).is_ok() && !is_same(&new, &there).map_err(Failure::at("read", &there))? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Moves the files to their places.
+    pub(crate) fn join(&self) -> Result<()> {
+        if let Some(folder) = self.target.parent() {
+            fs::create_dir_all(folder).map_err(Failure::at("write", folder))?;
+        }
+        join(&self.new, &self.target)
+    }
+}
+
+/// Whether two files have the same content, or two links the same target.
+fn is_same(one: &Path, other: &Path) -> io::Result<bool> {
+    let (meta, other_meta) = (fs::symlink_metadata(one)?, fs::symlink_metadata(other)?);
+    if meta.file_type() != other_meta.file_type() {
+        return Ok(false);
+    }
+    if meta.is_symlink() {
+        return Ok(fs::read_link(one)? == fs::read_link(other)?);
+    }
+    if meta.len() != other_meta.len() {
+        return Ok(false);
+    }
+    let [mut one, mut other] = [BufReader::new(File::open(one)?), BufReader::new(File::open(other)?)];
+    loop {
+        let (bytes, others) = (one.fill_buf()?, other.fill_buf()?);
+        let len = bytes.len().min(others.len());
+        if bytes[..len] != others[..len] || (len == 0 && bytes.len() != others.len()) {
+            return Ok(false);
+        }
+        if len == 0 {
+            return Ok(true);
+        }
+        one.consume(len);
+        other.consume(len);
+    }
+}
+
+/// Moves a file or a folder to its place.
+fn join(new: &Path, target: &Path) -> Result<()> {
     let is_folder = |path: &Path| fs::symlink_metadata(path).is_ok_and(|meta| meta.is_dir());
     let is_there = fs::symlink_metadata(target).is_ok();
     match (is_folder(new), target.is_dir()) {
@@ -36,7 +98,6 @@ fn join(new: &Path, target: &Path, inner: &Path, kept: &[String]) -> Result<()> 
         (false, _) if is_folder(target) => {
             return Err(Failure::usage(format!("{} is a folder where a file belongs", target.display())));
         }
-        _ if is_there && kept.iter().any(|kept| Path::new(kept) == inner) => return Ok(()),
         _ => {
             narrow(new, target).map_err(Failure::at("write", target))?;
             return fs::rename(new, target).map_err(Failure::at("write", target));
@@ -44,7 +105,7 @@ fn join(new: &Path, target: &Path, inner: &Path, kept: &[String]) -> Result<()> 
     }
     for entry in fs::read_dir(new).map_err(Failure::at("read", new))? {
         let name = entry.map_err(Failure::at("read", new))?.file_name();
-        join(&new.join(&name), &target.join(&name), &inner.join(&name), kept)?;
+        join(&new.join(&name), &target.join(&name))?;
     }
     Ok(())
 }

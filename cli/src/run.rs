@@ -11,7 +11,7 @@ use icechest::{Chest, ErrorKind, Key, PathContent, Run, Status};
 
 use crate::failure::{Failure, Result};
 use crate::outputs::Before;
-use crate::restore::restore;
+use crate::restore::Unpacked;
 
 /// What counts.
 pub(crate) struct Request {
@@ -117,17 +117,33 @@ impl Request {
             chest.flush()?;
             Ok(outcome)
         })?;
-        if run.status != Status::Computed {
-            for path in &self.outputs {
-                let kept = chest.find::<Vec<String>>(kept_at(&key, path))?.unwrap_or_default();
-                match restore(chest, place(&key, path), Path::new(path), &kept) {
-                    // A command that failed may have made none.
-                    Err(Failure::Chest(error)) if error.kind() == ErrorKind::NotFound && run.value.0 != 0 => {}
-                    done => done?,
-                }
-            }
+        if run.status != Status::Computed && !self.restore(chest, &key, run.value.0)? {
+            // Somebody has changed what the command leaves as it is: it has to see that.
+            return self.outcome(chest, true);
         }
         Ok(Done { run, key, unwritten })
+    }
+}
+
+impl Request {
+    /// Restores what the command made. Tells whether the rest of its outputs is as the command left it.
+    fn restore(&self, chest: &Chest, key: &Key, code: u8) -> Result<bool> {
+        let mut all = Vec::new();
+        for path in &self.outputs {
+            let kept = chest.find::<Vec<String>>(kept_at(key, path))?.unwrap_or_default();
+            let unpacked = match Unpacked::new(chest, place(key, path), Path::new(path)) {
+                // A command that failed may have made none.
+                Err(Failure::Chest(error)) if error.kind() == ErrorKind::NotFound && code != 0 => continue,
+                unpacked => unpacked?,
+            };
+            if !unpacked.agrees(&kept)? {
+                return Ok(false);
+            }
+            all.push(unpacked);
+        }
+        // Not before all are there.
+        all.iter().try_for_each(Unpacked::join)?;
+        Ok(true)
     }
 }
 

@@ -158,6 +158,11 @@ impl Target {
     }
 }
 
+/// Whether a name is not the name of a file.
+pub(crate) fn is_stream(file: &Path) -> bool {
+    !file.is_dir() && !matches!(stream(file), Ok(None))
+}
+
 /// What a name stands for that is not the name of a file.
 #[cfg(unix)]
 fn stream(file: &Path) -> io::Result<Option<File>> {

@@ -128,9 +128,11 @@ impl Disk {
                         lost.insert(version);
                         done.insert(version);
                     }
-                    written => written?,
+                    written => {
+                        written?;
+                        alone.remove(&version);
+                    }
                 }
-                alone.remove(&version);
             }
             let files: Vec<_> = unsynced.files.into_iter().filter(|(version, _)| !done.contains(version)).collect();
             let count = files.len();
@@ -165,11 +167,14 @@ impl Disk {
         });
         match synced {
             // No value is another one: what memory has stays the newest.
-            Ok(_) => _ = own.known(),
+            Ok(is_done) => {
+                own.known();
+                alone.retain(|version| !is_done || !lost.contains(version));
+            }
             Err(_) => alone.extend(failed),
         }
         match synced {
-            // In another round there is nothing left of it to tell.
+            // If there is another round, that one tells.
             Ok(true) => failure.or(loss).map_or(synced, Err),
             _ => failure.map_or(synced, Err),
         }

@@ -5,7 +5,7 @@
 
 use std::array;
 use std::mem;
-use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
 
 use hashbrown::HashMap;
 use hashbrown::hash_map::Entry;
@@ -31,7 +31,13 @@ pub(crate) struct Kept(Option<Arc<dyn AnyValue>>);
 
 impl Kept {
     pub(crate) fn new(value: Arc<dyn AnyValue>) -> Self {
-        each_allocation(&value, |address, _| *counts(address).entry(address).or_default() += 1);
+        // What is inside is kept once by what it is in, however many keep that.
+        each_allocation(&value, |address, _| {
+            let mut counts = counts(address);
+            let count = counts.entry(address).or_default();
+            *count += 1;
+            *count == 1
+        });
         Self(Some(value))
     }
 
@@ -46,8 +52,8 @@ impl Kept {
     pub(super) fn is_held(&self) -> bool {
         let mut is_held = false;
         each_allocation(self.value(), |address, count| {
-            // Nobody else where the tier alone has it; most are not looked up for that.
-            is_held |= count > 1 && count > counts(address).get(&address).map_or(0, |&kept| kept as usize);
+            is_held |= has_more(address, count);
+            !is_held
         });
         is_held
     }
@@ -61,13 +67,16 @@ impl Kept {
 
     fn count_out(&mut self) -> Option<Arc<dyn AnyValue>> {
         let value = mem::take(&mut self.0)?;
-        each_allocation(&value, |address, _| {
-            if let Entry::Occupied(mut kept) = counts(address).entry(address) {
+        each_allocation(&value, |address, _| match counts(address).entry(address) {
+            Entry::Occupied(mut kept) if *kept.get() > 1 => {
                 *kept.get_mut() -= 1;
-                if *kept.get() == 0 {
-                    kept.remove();
-                }
+                false
             }
+            Entry::Occupied(kept) => {
+                kept.remove();
+                true
+            }
+            Entry::Vacant(_) => true,
         });
         Some(value)
     }
@@ -79,8 +88,26 @@ impl Drop for Kept {
     }
 }
 
-/// Visits what a value consists of that somebody else may hold too: where it is, and how many hold it.
-fn each_allocation(value: &Arc<dyn AnyValue>, mut visit: impl FnMut(usize, usize)) {
-    visit(Arc::as_ptr(value).cast::<()>().addr(), Arc::strong_count(value));
-    value.each_shared(&mut visit);
+/// Whether somebody besides the tiers holds a value that this one does not keep.
+pub(super) fn is_held_by_a_user(value: &Weak<dyn AnyValue>) -> bool {
+    let count = value.strong_count();
+    count > 0 && count > kept(value.as_ptr().cast::<()>().addr())
+}
+
+/// How often tiers keep what is at an address.
+fn kept(address: usize) -> usize {
+    counts(address).get(&address).map_or(0, |&kept| kept as usize)
+}
+
+/// Whether more than the tiers hold what is there. Of what one holds nothing has to be looked up.
+fn has_more(address: usize, count: usize) -> bool {
+    count > 1 && count > kept(address)
+}
+
+/// Visits what a value consists of that somebody else may hold too: where it is, and how many hold it. Goes inside as long as
+/// `visit` says so.
+fn each_allocation(value: &Arc<dyn AnyValue>, mut visit: impl FnMut(usize, usize) -> bool) {
+    if visit(Arc::as_ptr(value).cast::<()>().addr(), Arc::strong_count(value)) {
+        value.each_shared(&mut visit);
+    }
 }

@@ -413,13 +413,18 @@ impl Residents {
         self.leave(key, Event::Spilled, is_free).is_some()
     }
 
-    /// The directory has this edition now, as `version`, the newest in this generation.
-    pub(crate) fn mark_clean(&mut self, key: &Key, edition: Edition, version: i64, generation: Option<u64>) {
+    /// When an edition came in.
+    pub(crate) fn came(&self, edition: Edition) -> Option<u64> {
+        self.records.get(edition).map(|record| record.came)
+    }
+
+    /// The directory has this edition now, which came in at that time, as `version`, the newest in this generation.
+    pub(crate) fn mark_clean(&mut self, key: &Key, edition: Edition, came: u64, version: i64, generation: Option<u64>) {
         let Some(record) = self.records.get_mut(edition) else {
-            // The one that took its place is the only one now that the directory does not have.
+            // What the directory does not have came after it.
             let newer = self.edition(key).and_then(|newer| self.records.get_mut(newer));
             if let Some(newer) = newer {
-                newer.dirty_since = newer.came;
+                newer.dirty_since = newer.dirty_since.max(came + 1);
             }
             return;
         };
@@ -482,7 +487,7 @@ impl Residents {
 
     /// What a value takes, if it is in memory.
     pub(crate) fn size(&self, key: &Key) -> Option<u64> {
-        let held = || self.held.get(key).filter(|held| held.value.strong_count() > 0).map(|held| held.size);
+        let held = || self.held.get(key).filter(|held| kept::is_held_by_a_user(&held.value)).map(|held| held.size);
         self.record(key).map(|record| record.usage.size).or_else(held)
     }
 
@@ -497,9 +502,9 @@ impl Residents {
     pub(crate) fn forget_released(&mut self) {
         let mut released = 0;
         self.held.retain(|_, held| {
-            let alive = held.value.strong_count() > 0;
-            released += if alive { 0 } else { held.size };
-            alive
+            let is_held = kept::is_held_by_a_user(&held.value);
+            released += if is_held { 0 } else { held.size };
+            is_held
         });
         self.give_back(released);
     }

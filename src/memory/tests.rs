@@ -116,7 +116,7 @@ fn of_one_rank_the_older_leaves_first_also_where_its_place_was_another_s() {
     insert(&mut residents, "c", 10, None);
     insert(&mut residents, "d", 10, Some(1));
     let (c, edition) = (Key::from("c"), residents.edition(&Key::from("c")).unwrap());
-    residents.mark_clean(&c, edition, 2, None);
+    residents.mark_clean(&c, edition, residents.came(edition).unwrap_or(0), 2, None);
     for hint in [Some(Hint::Pin), None] {
         residents.set_hint(&c, hint);
     }
@@ -168,7 +168,7 @@ fn an_edition_finds_nothing_of_the_one_that_took_its_place() {
     let second = residents.insert(b.clone(), Arc::new(2u8), 2, None);
     assert!(first != second && residents.dirty_edition(first).is_none());
     assert_eq!(residents.dirty_edition(second), Some((b, 2)));
-    residents.mark_clean(&a, first, 7, None);
+    residents.mark_clean(&a, first, residents.came(first).unwrap_or(0), 7, None);
     assert_eq!((residents.len(), residents.dirty_len()), (1, 1));
 }
 
@@ -231,9 +231,9 @@ fn a_published_value_becomes_clean_unless_it_was_replaced() {
     let key = Key::from("k");
     let edition = residents.insert(key.clone(), Arc::new(1u8), 1, None);
     let newer = residents.insert(key.clone(), Arc::new(2u8), 2, None);
-    residents.mark_clean(&key, edition, 7, None);
+    residents.mark_clean(&key, edition, residents.came(edition).unwrap_or(0), 7, None);
     assert_eq!(residents.dirty_len(), 1);
-    residents.mark_clean(&key, newer, 8, None);
+    residents.mark_clean(&key, newer, residents.came(newer).unwrap_or(0), 8, None);
     assert_eq!((residents.dirty_len(), residents.find(&key, Resident::version).unwrap()), (0, Some(8)));
     assert_eq!((residents.used(), residents.peak()), (2, 2));
 }

@@ -5,7 +5,7 @@ use std::mem;
 use std::sync::Arc;
 
 use super::call::Call;
-use super::record::{CallInfo, Record};
+use super::record::{self, CallInfo, Record};
 use super::run;
 use super::settings::Stage;
 use crate::error::{Error, Result};
@@ -48,13 +48,15 @@ impl Stage {
     /// # Errors
     /// Those of reading and writing; then some may not have been moved, and of those that change places one may be lost.
     /// [`Unsupported`](crate::ErrorKind::Unsupported) for a stage that is [`typed`](Self::typed), and
-    /// [`Invalid`](crate::ErrorKind::Invalid) when two results would get one key: then none is moved.
+    /// [`Invalid`](crate::ErrorKind::Invalid) when two results would get one key, or one that another result has: then none is
+    /// moved.
     pub fn upgrade<V: Value>(&self, mut change: impl FnMut(&mut CallInfo) -> bool) -> Result<usize> {
         if self.settings.reading.typed {
             return Err(Error::unsupported(
                 "types of arguments are not stored, so a stage that counts them cannot be upgraded",
             ));
         }
+        let mut staying: HashSet<Key> = record::calls(&self.chest)?.into_iter().map(|call| call.key).collect();
         let calls = self.calls()?.into_iter().filter(|call| V::reads(&call.type_name) && !call.is_cut);
         let mut moves: HashMap<Key, Move<V>> = HashMap::new();
         let mut order = Vec::new();
@@ -73,6 +75,11 @@ impl Stage {
                 order.push(info.key.clone());
                 moves.insert(info.key.clone(), Move { call, info, to, value: None });
             }
+        }
+        order.iter().for_each(|key| _ = staying.remove(key));
+        if let Some(Move { info, to, .. }) = moves.values().find(|one| staying.contains(&one.to)) {
+            let message = format!("there is a result under {to} already, which this one would get; forget one of them");
+            return Err(Error::invalid(message).with_key(&info.key));
         }
         let mut moved = 0;
         for key in order {

@@ -141,6 +141,10 @@ impl Store {
 impl State {
     /// As [`Store::fits`].
     pub(super) fn fits(&mut self, key: &Key, size: u64) -> bool {
-        self.residents.allows(size) && self.residents.hint(key) != Some(Hint::PreferDisk)
+        let is_for_disk = match self.residents.hint(key) {
+            Some(hint) => hint == Hint::PreferDisk,
+            None => self.disk_only.contains_key(key),
+        };
+        self.residents.allows(size) && !is_for_disk
     }
 }

@@ -76,6 +76,8 @@ pub(crate) struct State {
     pub(crate) counts: Counts,
     /// Keys that a thread works on.
     busy: Map<Key, Work>,
+    /// Keys whose values do not become resident for now, and for how many.
+    disk_only: Map<Key, usize>,
     /// The keys that threads wait for.
     waits: HashMap<ThreadId, Key>,
     /// Threads that write values.
@@ -113,6 +115,7 @@ impl Store {
             residents,
             counts: Counts::default(),
             busy: Map::default(),
+            disk_only: Map::default(),
             waits: HashMap::new(),
             writers: Vec::new(),
             pending: VecDeque::new(),
@@ -227,8 +230,10 @@ impl Store {
         let lock = self.lock_to_change(key)?;
         loop {
             let Some(value) = self.load::<V>(&lock)? else { return Ok(None) };
+            // Another process has published another one since.
+            let Some(found) = self.look(key) else { continue };
             // None of one that the directory does not have: whatever others have published is older.
-            let version = self.look(key).and_then(|found| found.version);
+            let version = found.version;
             let Removed { count, synced } = self.remove_locked(std::slice::from_ref(&lock), version)?;
             match synced {
                 // Another process has replaced or removed it since it was read.

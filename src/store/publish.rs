@@ -166,7 +166,7 @@ impl Store {
                     resident.version().is_none().then(|| (resident.edition, resident.value().clone()))
                 };
                 let (edition, value) = state.residents.find(lock.key(), dirty).flatten()?;
-                Some((lock.key().clone(), edition, value))
+                Some((lock.key().clone(), edition, state.residents.came(edition)?, value))
             };
             let dirty: Vec<_> = locks.iter().filter_map(found).collect();
             if dirty.is_empty() {
@@ -174,11 +174,11 @@ impl Store {
             }
             (self.writing(&mut state), dirty)
         };
-        for (key, edition, value) in dirty {
+        for (key, edition, came, value) in dirty {
             match self.write(&key, &*value) {
                 Ok(draft) => {
                     drafts.push(draft);
-                    editions.push((key, edition));
+                    editions.push((key, edition, came));
                 }
                 Err(error) => {
                     failure.get_or_insert(error);
@@ -191,8 +191,8 @@ impl Store {
             Ok(Some(Published { versions, commit, synced })) => {
                 state.counts.published += versions.len() as u64;
                 let generation = commit.known();
-                for ((key, edition), version) in editions.into_iter().zip(versions) {
-                    state.residents.mark_clean(&key, edition, version, generation);
+                for ((key, edition, came), version) in editions.into_iter().zip(versions) {
+                    state.residents.mark_clean(&key, edition, came, version, generation);
                 }
                 failure = failure.or(synced.err());
             }

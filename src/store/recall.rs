@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::Store;
 use crate::error::{Error, Result};
 use crate::key::Key;
-use crate::memory::{Hint, Resident};
+use crate::memory::Resident;
 use crate::sync::thread;
 use crate::value::{AnyValue, Value};
 
@@ -27,13 +27,16 @@ pub(crate) enum Recalled<V> {
 pub(crate) struct DiskOnly<'a> {
     store: &'a Store,
     key: &'a Key,
-    is_ours: bool,
 }
 
 impl Drop for DiskOnly<'_> {
     fn drop(&mut self) {
-        if self.is_ours {
-            self.store.state().residents.set_hint(self.key, None);
+        let mut state = self.store.state();
+        if let Some(count) = state.disk_only.get_mut(self.key) {
+            *count -= 1;
+            if *count == 0 {
+                state.disk_only.remove(self.key);
+            }
         }
     }
 }
@@ -81,12 +84,8 @@ impl Store {
     /// As [`Chest::prefer_disk`](crate::Chest::prefer_disk) until what this gives is dropped, unless the user has said
     /// something else.
     pub(crate) fn prefer_disk<'a>(&'a self, key: &'a Key) -> DiskOnly<'a> {
-        let mut state = self.state();
-        let is_ours = state.residents.hint(key).is_none();
-        if is_ours {
-            state.residents.set_hint(key, Some(Hint::PreferDisk));
-        }
-        DiskOnly { store: self, key, is_ours }
+        *self.state().disk_only.entry(key.clone()).or_default() += 1;
+        DiskOnly { store: self, key }
     }
 
     /// Stores a value that can be written only now.

@@ -440,6 +440,31 @@ fn a_flush_ends_while_others_go_on_inserting() {
     });
 }
 
+#[test]
+fn a_flush_publishes_what_was_there_although_an_older_one_is_being_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let storage = Gated::default();
+    let settings = || Chest::builder().durability(Durability::None).inline_limit(0);
+    let chest = settings().open_on(dir.path(), Arc::new(storage.clone())).unwrap();
+    let store = chest.store().unwrap();
+    storage.set(true);
+    let opens = Opens(&storage);
+    chest.insert("x", block(1)).unwrap();
+    until(|| storage.waiting() == 1);
+    chest.insert("x", block(2)).unwrap();
+    thread::scope(|scope| {
+        let flush = scope.spawn(|| chest.flush().unwrap());
+        until(|| store.state().waiting > 0);
+        chest.insert("x", block(3)).unwrap();
+        // Long enough to look before the writer is done with it.
+        storage.slow_down(Duration::from_millis(300));
+        drop(opens);
+        flush.join().unwrap();
+        let found = settings().open(dir.path()).unwrap().get::<Vec<u64>>("x").unwrap();
+        assert!(found[0] >= 2, "{}", found[0]);
+    });
+}
+
 /// Panics when it ends.
 struct Grudging(bool);
 

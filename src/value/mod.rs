@@ -228,8 +228,8 @@ pub(crate) trait AnyValue: Any + Send + Sync {
     fn facts(&self) -> Option<&serde_json::Map<String, serde_json::Value>> {
         None
     }
-    /// Visits what is inside that somebody may share: where it is, and how many have it.
-    fn each_shared(&self, visit: &mut dyn FnMut(usize, usize));
+    /// Visits what is inside that somebody may share: where it is, and how many have it. Goes on as long as `visit` says so.
+    fn each_shared(&self, visit: &mut dyn FnMut(usize, usize) -> bool);
 }
 
 impl<V: Value> AnyValue for V {
@@ -254,7 +254,7 @@ impl<V: Value> AnyValue for V {
     fn inner(self: Arc<Self>) -> Arc<dyn AnyValue> {
         self
     }
-    fn each_shared(&self, visit: &mut dyn FnMut(usize, usize)) {
+    fn each_shared(&self, visit: &mut dyn FnMut(usize, usize) -> bool) {
         if let Some((address, count)) = Value::shared(self) {
             visit(address, count);
         }

@@ -68,8 +68,9 @@ impl<V: Value> AnyValue for Recorded<V> {
         Some(&self.facts)
     }
 
-    fn each_shared(&self, visit: &mut dyn FnMut(usize, usize)) {
-        visit(Arc::as_ptr(&self.value).addr(), Arc::strong_count(&self.value));
-        AnyValue::each_shared(&*self.value, visit);
+    fn each_shared(&self, visit: &mut dyn FnMut(usize, usize) -> bool) {
+        if visit(Arc::as_ptr(&self.value).addr(), Arc::strong_count(&self.value)) {
+            AnyValue::each_shared(&*self.value, visit);
+        }
     }
 }

@@ -182,35 +182,50 @@ fn settle() {
 }
 
 #[test]
-fn what_a_command_left_as_it_was_is_not_brought_back_over_what_came_later() {
+fn where_what_a_command_left_as_it_was_has_changed_it_runs_again() {
     let shell = Shell::new();
     let run = |name: &str| {
         settle();
         let script = "mkdir -p results; cp $1 results/$1.out";
-        shell.ok(["run", "c", "--in", name, "--out", "results", "--", "sh", "-c", script, "sh", name]);
+        let all = ["run", "c", "--status", "--in", name, "--out", "results", "--", "sh", "-c", script, "sh", name];
+        shell.run(all).err.contains("hit")
     };
     let read = |name: &str| fs::read_to_string(shell.path("results").join(name)).unwrap();
     shell.file("a", "a 1");
     shell.file("b", "b 1");
-    run("a");
-    run("b");
+    assert!(!run("a") && !run("b") && run("a") && run("b"));
     shell.file("a", "a 2");
-    run("a");
-    run("b");
+    assert!(!run("a"));
+    // It knows an older one of the other command's.
+    assert!(!run("b"));
     assert_eq!([read("a.out"), read("b.out")], ["a 2", "b 1"]);
     // Where it is missing it is better than nothing; what the command made comes back in any case.
     shell.file("results/b.out", "mine");
     fs::remove_file(shell.path("results/a.out")).unwrap();
-    run("b");
-    assert_eq!([read("a.out"), read("b.out")], ["a 1", "b 1"]);
+    assert!(run("b"));
+    assert_eq!([read("a.out"), read("b.out")], ["a 2", "b 1"]);
+}
 
-    shell.file("o", "old");
+/// It leaves what is up to date.
+#[test]
+fn what_another_source_gave_is_not_taken_for_what_a_command_leaves() {
+    let shell = Shell::new();
+    let make = || {
+        settle();
+        let script = "[ app -nt src ] || cp src app";
+        shell.ok(["run", "c", "--in", "src", "--out", "app", "--", "sh", "-c", script]);
+        fs::read_to_string(shell.path("app")).unwrap()
+    };
+    shell.file("src", "1");
     settle();
-    let nothing = || shell.ok(["run", "c", "--out", "o", "--", "true"]);
-    nothing();
-    shell.file("o", "new");
-    nothing();
-    assert_eq!(fs::read_to_string(shell.path("o")).unwrap(), "new");
+    shell.file("app", "1");
+    assert_eq!(make(), "1");
+    shell.file("src", "2");
+    assert_eq!(make(), "2");
+    shell.file("src", "1");
+    assert_eq!(make(), "1");
+    shell.file("src", "2");
+    assert_eq!(make(), "2");
 }
 
 #[test]

@@ -89,6 +89,9 @@ impl Catalog {
         own: Option<&mut OwnCommit<'_>>,
         work: impl FnOnce(&mut Transaction<'_>) -> Result<T>,
     ) -> Result<(T, Garbage)> {
+        if self.is_read_only {
+            return Err(super::read_only::refusal());
+        }
         let mut writer = self.writer();
         let writer = self.connected(&mut writer)?;
         self.readers.end();

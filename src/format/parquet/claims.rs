@@ -2,6 +2,7 @@
 
 use std::io::{self, BufReader, Read};
 use std::ops::Range;
+use std::sync::OnceLock;
 
 use super::super::ReadAt;
 use super::footer::{Chunk, Footer, Leaf, STATISTICS, read_footer};
@@ -16,6 +17,12 @@ pub(crate) const RATIO: u64 = 1 << 15;
 
 /// What values take in polars, in units of what they took as they were inserted: text of 4-byte offsets becomes views.
 const GROWTH: u64 = 4;
+
+/// So much memory is there.
+const LITTLE: u64 = 16 << 20;
+
+/// Rows of so many bytes are few to a batch.
+const LONG: u64 = 16 << 10;
 
 const PAGE_HEADER: &[Shape] = &[
     I32,
@@ -35,6 +42,8 @@ pub(crate) struct Justified {
     by_bytes: u64,
     /// What somebody says that the value took in memory.
     size: u64,
+    /// The memory that there is, once it was asked for: that takes as long as reading a small frame.
+    usable: OnceLock<u64>,
     /// Rows of which each may be as large as one can be.
     #[cfg_attr(not(feature = "arrow"), expect(dead_code, reason = "polars reads everything at once"))]
     pub(crate) rows: u64,
@@ -55,9 +64,16 @@ pub(crate) struct Part {
 }
 
 impl Justified {
-    /// Whether reading may take so much memory. What is said of the size counts as far as there is such memory.
+    /// Whether reading may take so much memory: what the bytes account for, if the value is said to take it or if there is so
+    /// much; or what it is said to take, as far as there is so much. Who reads a frame in batches never has all of it.
     pub(crate) fn allows(&self, memory: u64) -> bool {
-        memory <= self.by_bytes.min(usable_memory()) || memory <= self.size.min(usable_memory()).saturating_mul(GROWTH)
+        let is_there = |memory| memory <= LITTLE || memory <= self.usable();
+        let is_told = memory <= self.size.saturating_mul(GROWTH);
+        memory <= self.by_bytes && (is_told || is_there(memory)) || is_told && is_there(memory / GROWTH)
+    }
+
+    fn usable(&self) -> u64 {
+        *self.usable.get_or_init(usable_memory)
     }
 }
 
@@ -82,9 +98,11 @@ fn weigh(
     part.columns = columns;
     let claims = add_up(source, footer, &mut part)?;
     let by_bytes = source.len().saturating_mul(RATIO);
-    let justified = Justified { by_bytes, size, rows: by_bytes / claims.row.max(1), part };
+    let mut justified = Justified { by_bytes, size, usable: OnceLock::new(), rows: 0, part };
+    let most = if claims.row > LONG { by_bytes.min(justified.usable()) } else { by_bytes };
+    justified.rows = most / claims.row.max(1);
     // How many elements are null, and of full width, shows only as they are read.
-    let usable = || usable_memory().saturating_mul(GROWTH);
+    let usable = || justified.usable().saturating_mul(GROWTH);
     match justified.allows(claims.bytes) && (justified.allows(claims.elements) || claims.elements <= usable()) {
         true => Ok(justified),
         false => Err(invalid("it claims more values than its bytes can hold")),

@@ -509,6 +509,11 @@ fn results_that_would_get_one_key_are_not_upgraded() {
     (0..3).for_each(|x| _ = stage.arg("x", x).run(|| x).unwrap());
     let error = stage.upgrade::<i32>(|call| call.arguments.remove("x").is_some()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Invalid);
+    let onto_the_last = |call: &mut icechest::CallInfo| {
+        let x = call.arguments.insert("x".into(), Key::from(2));
+        x == Some(Key::from(0))
+    };
+    assert_eq!(stage.upgrade::<i32>(onto_the_last).unwrap_err().kind(), ErrorKind::Invalid);
     (0..3).for_each(|x| assert_eq!(*stage.arg("x", x).run(|| 9).unwrap(), x));
 }
 

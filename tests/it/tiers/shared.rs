@@ -96,3 +96,35 @@ fn a_mapped_array_under_two_keys_is_spilled() {
     chest.flush().unwrap();
     check(&chest);
 }
+
+#[test]
+fn what_did_not_fit_and_is_another_chests_now_is_held_by_nobody() {
+    let dir = crate::helpers::dir();
+    let large = || vec![7_u8; 3 << 20];
+    Chest::open(dir.path()).unwrap().insert("large", large()).unwrap();
+    let small = Chest::builder().budget(BUDGET).open(dir.path()).unwrap();
+    let other = Chest::temporary().unwrap();
+    other.insert("large", small.get::<Vec<u8>>("large").unwrap()).unwrap();
+    small.insert("x", block(1)).unwrap();
+    let stats = small.stats().unwrap();
+    assert!(stats.resident_bytes <= BUDGET && stats.pinned == 0, "{stats}");
+    assert!(small.info("x").unwrap().is_resident);
+    assert_eq!(*other.get::<Vec<u8>>("large").unwrap(), large());
+}
+
+#[cfg(feature = "ndarray")]
+#[test]
+fn who_has_a_clone_of_an_array_under_two_keys_holds_it() {
+    use icechest::StoredArray;
+    use ndarray::Array1;
+
+    let chest = Chest::builder().budget(BUDGET).temporary().unwrap();
+    let array = Arc::new(StoredArray::from(Array1::from_elem(25 << 10, 1.0)));
+    chest.insert("a", array.clone()).unwrap();
+    chest.insert("b", array.clone()).unwrap();
+    let clone = (*array).clone();
+    drop(array);
+    assert_eq!(chest.stats().unwrap().pinned, 2);
+    drop(clone);
+    assert_eq!(chest.stats().unwrap().pinned, 0);
+}
