@@ -47,9 +47,14 @@ pub struct Info {
 
 impl Info {
     pub(crate) fn of(store: &Store, key: &Key) -> Result<Option<Self>> {
-        let dirty = Dirty::find(key, &store.state());
-        if let Some(info) = dirty.and_then(Dirty::info) {
-            return Ok(Some(info));
+        loop {
+            let dirty = Dirty::find(key, &store.state());
+            match dirty.map(Dirty::info) {
+                Some(Some(info)) => return Ok(Some(info)),
+                // Another one came in its place, or it was spilled.
+                Some(None) => {}
+                None => break,
+            }
         }
         let row = store.disk.catalog().find(key)?;
         Ok(row.map(|row| Self::of_row(row, &store.state())))

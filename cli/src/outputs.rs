@@ -6,7 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-/// What was changed so shortly before may change again without another time.
+/// What was changed so shortly before may change again without another time: it is waited for.
 const YOUNG: Duration = Duration::from_millis(100);
 
 /// The files that there were before the command ran.
@@ -40,14 +40,19 @@ impl Stamp {
 impl Before {
     /// Looks at all that there is below some paths. What cannot be looked at counts as made by the command.
     pub(crate) fn look(outputs: &[String]) -> Self {
-        let mut files = HashMap::new();
-        for output in outputs {
-            let _ = each_file(Path::new(output), &mut |path, meta| {
-                let stamp = Stamp::of(meta);
-                if !stamp.is_young() {
-                    files.insert(path.to_owned(), stamp);
-                }
-            });
+        let look = || {
+            let mut files = HashMap::new();
+            for output in outputs {
+                let _ = each_file(Path::new(output), &mut |path, meta| {
+                    files.insert(path.to_owned(), Stamp::of(meta));
+                });
+            }
+            files
+        };
+        let mut files = look();
+        if files.values().any(Stamp::is_young) {
+            std::thread::sleep(YOUNG);
+            files = look();
         }
         Self(files)
     }

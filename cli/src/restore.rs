@@ -27,11 +27,7 @@ impl Unpacked {
     pub(crate) fn new(chest: &Chest, key: Key, target: &Path) -> Result<Self> {
         // What a link leads to: the link stays.
         let target = fs::canonicalize(target).unwrap_or_else(|_| target.to_owned());
-        let there = target.ancestors().find(|path| path.is_dir()).unwrap_or(Path::new(""));
-        // In the same file system as its files.
-        let near = if there.as_os_str().is_empty() { Path::new(".") } else { there };
-        let folder = tempfile::Builder::new().prefix(".icechest-").tempdir_in(near);
-        let folder = folder.map_err(Failure::at("write", near))?;
+        let folder = scratch(&target).map_err(Failure::at("write", &target))?;
         let new = folder.path().join("new");
         chest.restore(key, &new)?;
         Ok(Self { new, target, _folder: folder })
@@ -39,15 +35,18 @@ impl Unpacked {
 
     /// Whether those of the files that are named here, by their paths from the target, are there as they were stored, or are
     /// not there.
-    pub(crate) fn agrees(&self, kept: &[String]) -> Result<bool> {
+    pub(crate) fn agrees(&self, kept: &[String]) -> bool {
         for inner in kept {
             let place = |base: &Path| if inner.is_empty() { base.to_owned() } else { base.join(inner) };
             let (new, there) = (place(&self.new), place(&self.target));
-            if fs::symlink_metadata(&there).is_ok() && !is_same(&new, &there).map_err(Failure::at("read", &there))? {
-                return Ok(false);
+            let is_missing =
+                matches!(fs::symlink_metadata(&there), Err(error) if error.kind() == io::ErrorKind::NotFound);
+            // What cannot be read is another one.
+            if !is_missing && !is_same(&new, &there).unwrap_or(false) {
+                return false;
             }
         }
-        Ok(true)
+        true
     }
 
     /// Moves the files to their places.
@@ -57,6 +56,29 @@ impl Unpacked {
         }
         join(&self.new, &self.target)
     }
+}
+
+/// A folder in the file system of a target, beside it if that is possible: what is left there after a kill is nobody's output.
+fn scratch(target: &Path) -> io::Result<TempDir> {
+    let there = target.ancestors().find(|path| path.is_dir()).unwrap_or(Path::new(""));
+    let there = if there.as_os_str().is_empty() { Path::new(".") } else { there };
+    let make = |folder: &Path| tempfile::Builder::new().prefix(".icechest-").tempdir_in(folder);
+    match there.parent().filter(|above| there == target && is_one_disk(above, there)) {
+        Some(above) => make(above).or_else(|_| make(there)),
+        None => make(there),
+    }
+}
+
+#[cfg(unix)]
+fn is_one_disk(one: &Path, other: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let device = |path: &Path| fs::metadata(path).ok().map(|meta| meta.dev());
+    device(one).is_some() && device(one) == device(other)
+}
+
+#[cfg(not(unix))]
+fn is_one_disk(_: &Path, _: &Path) -> bool {
+    false
 }
 
 /// Whether two files have the same content, or two links the same target.
@@ -98,6 +120,8 @@ fn join(new: &Path, target: &Path) -> Result<()> {
         (false, _) if is_folder(target) => {
             return Err(Failure::usage(format!("{} is a folder where a file belongs", target.display())));
         }
+        // Who has it open goes on writing to it, and it is no newer than it was.
+        _ if is_there && is_same(new, target).unwrap_or(false) => return Ok(()),
         _ => {
             narrow(new, target).map_err(Failure::at("write", target))?;
             return fs::rename(new, target).map_err(Failure::at("write", target));

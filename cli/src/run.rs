@@ -136,7 +136,7 @@ impl Request {
                 Err(Failure::Chest(error)) if error.kind() == ErrorKind::NotFound && code != 0 => continue,
                 unpacked => unpacked?,
             };
-            if !unpacked.agrees(&kept)? {
+            if !unpacked.agrees(&kept) {
                 return Ok(false);
             }
             all.push(unpacked);

@@ -160,7 +160,10 @@ impl Target {
 
 /// Whether a name is not the name of a file.
 pub(crate) fn is_stream(file: &Path) -> bool {
-    !file.is_dir() && !matches!(stream(file), Ok(None))
+    let is_of_this_process = ["/dev/fd", "/proc/self/fd"].iter().any(|folder| file.starts_with(folder));
+    let names = ["-", "/dev/stdout", "/dev/stderr"];
+    let is_neither = |meta: fs::Metadata| !meta.is_file() && !meta.is_dir();
+    is_of_this_process || names.iter().any(|name| file == Path::new(name)) || fs::metadata(file).is_ok_and(is_neither)
 }
 
 /// What a name stands for that is not the name of a file.

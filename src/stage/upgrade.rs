@@ -56,7 +56,8 @@ impl Stage {
                 "types of arguments are not stored, so a stage that counts them cannot be upgraded",
             ));
         }
-        let mut staying: HashSet<Key> = record::calls(&self.chest)?.into_iter().map(|call| call.key).collect();
+        let staying = record::calls(&self.chest)?.into_iter().map(|call| (call.key.clone(), call));
+        let mut staying: HashMap<Key, CallInfo> = staying.collect();
         let calls = self.calls()?.into_iter().filter(|call| V::reads(&call.type_name) && !call.is_cut);
         let mut moves: HashMap<Key, Move<V>> = HashMap::new();
         let mut order = Vec::new();
@@ -77,7 +78,12 @@ impl Stage {
             }
         }
         order.iter().for_each(|key| _ = staying.remove(key));
-        if let Some(Move { info, to, .. }) = moves.values().find(|one| staying.contains(&one.to)) {
+        // A copy of the result itself is what an upgrade left that was ended half-way.
+        let is_in_the_way = |one: &&Move<V>| {
+            let is_copy = |call: &CallInfo| call.computed == one.info.computed && call.took == one.info.took;
+            staying.get(&one.to).is_some_and(|call| !is_copy(call))
+        };
+        if let Some(Move { info, to, .. }) = moves.values().find(is_in_the_way) {
             let message = format!("there is a result under {to} already, which this one would get; forget one of them");
             return Err(Error::invalid(message).with_key(&info.key));
         }

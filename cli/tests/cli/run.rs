@@ -206,6 +206,25 @@ fn where_what_a_command_left_as_it_was_has_changed_it_runs_again() {
     assert_eq!([read("a.out"), read("b.out")], ["a 2", "b 1"]);
 }
 
+#[test]
+fn a_hit_touches_nothing_that_is_as_it_should_be() {
+    use std::os::unix::fs::MetadataExt;
+    let shell = Shell::new();
+    let run = || {
+        shell.ok(["run", "c", "--out", "d", "--", "sh", "-c", "mkdir -p d; echo made > d/made"]);
+        ["d/made", "d/mine"].map(|name| fs::metadata(shell.path(name)).unwrap().ino())
+    };
+    fs::create_dir(shell.path("d")).unwrap();
+    shell.file("d/mine", "mine");
+    let before = run();
+    assert_eq!(run(), before);
+    // However young it was: it was mine.
+    shell.file("d/mine", "edited");
+    assert_eq!(run()[1], before[1]);
+    assert_eq!(fs::read_to_string(shell.path("d/mine")).unwrap(), "edited");
+    assert_eq!(fs::read_dir(shell.path("")).unwrap().count(), 2, "the chest and the folder");
+}
+
 /// It leaves what is up to date.
 #[test]
 fn what_another_source_gave_is_not_taken_for_what_a_command_leaves() {

@@ -98,9 +98,9 @@ fn weigh(
     part.columns = columns;
     let claims = add_up(source, footer, &mut part)?;
     let by_bytes = source.len().saturating_mul(RATIO);
-    let mut justified = Justified { by_bytes, size, usable: OnceLock::new(), rows: 0, part };
-    let most = if claims.row > LONG { by_bytes.min(justified.usable()) } else { by_bytes };
-    justified.rows = most / claims.row.max(1);
+    let usable = OnceLock::new();
+    let most = if claims.row > LONG { by_bytes.min(*usable.get_or_init(usable_memory)) } else { by_bytes };
+    let justified = Justified { by_bytes, size, usable, rows: most / claims.row.max(1), part };
     // How many elements are null, and of full width, shows only as they are read.
     let usable = || justified.usable().saturating_mul(GROWTH);
     match justified.allows(claims.bytes) && (justified.allows(claims.elements) || claims.elements <= usable()) {
