@@ -86,18 +86,20 @@ impl Store {
         let merged = parts.split_off(first_to_merge(&parts, AnyValue::size(&**rows)));
         let len = parts.len() + 1;
         let start = merged.iter().fold(before, |start, part| start.saturating_sub(part.rows));
-        let draft = |rows: &dyn AnyValue| {
-            let write = || self.disk.draft_rows(row, parts, start, rows, before - start + count);
+        let draft = |parts: &[Part], start: u64, rows: &dyn AnyValue| {
+            let write = || self.disk.draft_rows(row, parts.to_vec(), start, rows, before - start + count);
             self.guard(&row.key, write)
         };
-        let draft = match merged.as_slice() {
-            [] => draft(&**rows)?,
-            _ => {
-                let bytes = merged.iter().map(|part| part.bytes).sum();
-                self.with_joined(row, start, bytes, rows, |joined| draft(joined))?
+        if !merged.is_empty() {
+            let bytes = merged.iter().map(|part| part.bytes).sum();
+            match self.with_joined(row, start, bytes, rows, |joined| draft(&parts, start, joined)) {
+                // Each by itself they can be stored: their dictionaries have too many values for one, say.
+                Err(error) if error.kind() == ErrorKind::Unsupported => parts.extend(merged),
+                joined => return Ok(joined?.map(|draft| (draft, len))),
             }
-        };
-        Ok(draft.map(|draft| (draft, len)))
+        }
+        let len = parts.len() + 1;
+        Ok(draft(&parts, before, &**rows)?.map(|draft| (draft, len)))
     }
 
     /// Reads the rows from `start` on, which take so many bytes, and works on them together with those that follow.
@@ -112,7 +114,9 @@ impl Store {
         // What is read and a copy of the rows, and both once more when they are joined.
         let (_room, _made) = self.make_room(bytes.saturating_add(AnyValue::size(&**rows)).saturating_mul(2));
         let stored = self.read_rows::<V>(row, start, None)?;
-        work(&V::join(vec![stored, rows.part(&Selection::default())?])?)
+        let joined = V::join(vec![stored, rows.part(&Selection::default())?])?;
+        AnyValue::check(&joined)?;
+        work(&joined)
     }
 
     /// Publishes what is made of a version in its place; memory forgets what it had. Gives what became of making it durable,

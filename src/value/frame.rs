@@ -239,8 +239,10 @@ impl Pieces {
 pub(crate) fn rewrite(input: &mut Decoder, out: Encoder) -> Result<(Encoder, Format, u64)> {
     let mut pieces = Pieces::new(without_rows(input)?.schema(), out)?;
     let rows = rows_in_catalog(input).unwrap_or(0);
-    for start in (0..rows).step_by(GROUP_ROWS) {
-        let group = Selection { rows: Some(start..start.saturating_add(GROUP_ROWS)), columns: None };
+    let row = (input.size() / rows.max(1) as u64).max(1);
+    let step = (ROW_GROUP_BYTES as u64 / row).clamp(1 << 10, GROUP_ROWS as u64) as usize;
+    for start in (0..rows).step_by(step) {
+        let group = Selection { rows: Some(start..start.saturating_add(step)), columns: None };
         pieces.write(&DataFrame::decode_part(input, &group)?)?;
     }
     pieces.finish()

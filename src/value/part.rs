@@ -72,7 +72,9 @@ fn read_parts<T>(
         start += len;
         // The last tells the columns, if no other does.
         if !part.is_empty() || pieces.is_empty() && start == total {
-            let rows = selection.rows.is_some().then_some(part);
+            // Without columns the file does not tell how many rows are its own.
+            let has_none = selection.columns.as_ref().is_some_and(Vec::is_empty);
+            let rows = (selection.rows.is_some() || has_none).then_some(part);
             pieces.push(read(input, &Selection { rows, columns: selection.columns.clone() })?);
         }
     }

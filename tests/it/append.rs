@@ -102,6 +102,8 @@ fn frames_grow_whatever_reads_them() {
         assert_eq!(*chest.get::<DataFrame>("f").unwrap(), whole);
         let part: DataFrame = chest.select("f").rows(9_999..13_001).columns(["name"]).get().unwrap();
         assert_eq!(part, whole.select(["name"]).unwrap().slice(9_999, 3_002));
+        let uncounted: DataFrame = chest.select("f").columns([] as [&str; 0]).get().unwrap();
+        assert_eq!(uncounted.shape(), (whole.height(), 0));
         let none: DataFrame = chest.select("f").rows(5..5).get().unwrap();
         assert_eq!(none, whole.clear());
         let batches: Vec<RecordBatch> = Vec::clone(&chest.get("f").unwrap());

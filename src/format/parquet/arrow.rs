@@ -2,15 +2,16 @@
 
 use std::collections::{BTreeSet, HashSet};
 use std::io::{self, Read};
+use std::ops::Range;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 
 use arrow_array::{Array, ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow_data::ArrayData;
-use arrow_schema::{ArrowError, Field, Schema, SchemaRef};
+use arrow_schema::{ArrowError, DataType, Field, Schema, SchemaRef};
 use bytes::Bytes;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
-use parquet::arrow::{ArrowWriter, ProjectionMask};
+use parquet::arrow::{ArrowSchemaConverter, ArrowWriter, ProjectionMask};
 use parquet::basic::{Compression as Codec, Type as PhysicalType, ZstdLevel};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData, RowGroupMetaData};
@@ -42,6 +43,9 @@ const GROUP_ROWS: usize = 1 << 18;
 /// Of a dictionary of numbers at most: those that hardly come twice compress worse with one, and take twice as long to
 /// write. Text may be long, and still the same again and again.
 const DICTIONARY_BYTES: usize = 128 << 10;
+
+/// Of what is a dictionary in memory: without one it might take any number of times as much, on disk and when it is read.
+const LARGEST_DICTIONARY: usize = 1 << 30;
 
 pub(crate) fn encode(schema: &SchemaRef, batches: &[RecordBatch], size: usize, out: &mut Encoder) -> Result<Format> {
     let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
@@ -76,7 +80,39 @@ fn properties(schema: &Schema, compression: Compression, group: usize) -> Writer
         let column = ColumnPath::new(vec![field.name().clone()]);
         properties.set_column_dictionary_page_size_limit(column, DICTIONARY_BYTES)
     };
-    numbers.fold(properties, limit).build()
+    let properties = numbers.fold(properties, limit);
+    let keep = |properties: WriterPropertiesBuilder, column: ColumnPath| {
+        properties.set_column_dictionary_page_size_limit(column, LARGEST_DICTIONARY)
+    };
+    columns_of_dictionaries(schema).into_iter().fold(properties, keep).build()
+}
+
+/// The columns that are dictionaries in memory.
+fn columns_of_dictionaries(schema: &Schema) -> Vec<ColumnPath> {
+    let mut leaves = Vec::new();
+    schema.fields().iter().for_each(|field| add_leaves(field.data_type(), &mut leaves));
+    // What Parquet cannot carry is told by the writer.
+    let Ok(columns) = ArrowSchemaConverter::new().convert(schema) else { return Vec::new() };
+    let of_dictionaries = columns.columns().iter().zip(&leaves).filter(|(_, is_dictionary)| **is_dictionary);
+    if columns.num_columns() == leaves.len() {
+        of_dictionaries.map(|(column, _)| column.path().clone()).collect()
+    } else {
+        Vec::new()
+    }
+}
+
+/// Adds for each column that Parquet makes of a type whether it is a dictionary.
+fn add_leaves(of: &DataType, leaves: &mut Vec<bool>) {
+    match of {
+        DataType::Struct(fields) => fields.iter().for_each(|field| add_leaves(field.data_type(), leaves)),
+        DataType::List(field)
+        | DataType::LargeList(field)
+        | DataType::ListView(field)
+        | DataType::LargeListView(field)
+        | DataType::FixedSizeList(field, _)
+        | DataType::Map(field, _) => add_leaves(field.data_type(), leaves),
+        leaf => leaves.push(matches!(leaf, DataType::Dictionary(..))),
+    }
 }
 
 /// A frame that is written in pieces.
@@ -167,6 +203,7 @@ pub(crate) struct Batches {
     /// None for a file without columns, which has rows all the same.
     reader: Option<ParquetRecordBatchReader>,
     rows: usize,
+    plan: Plan,
     /// Where the columns are in what is read, which has them in the order of the file and each once.
     order: Vec<usize>,
     /// What the batches take, and the buffers that were counted.
@@ -175,22 +212,34 @@ pub(crate) struct Batches {
     justified: Justified,
 }
 
+/// What is read, and in batches of how many rows.
+struct Plan {
+    payload: Arc<Payload>,
+    mask: ProjectionMask,
+    groups: Vec<usize>,
+    /// The rows of these groups that are still to be read.
+    left: Range<usize>,
+    batch: usize,
+}
+
+impl Plan {
+    fn reader(&self) -> Result<ParquetRecordBatchReader> {
+        let builder = ParquetRecordBatchReaderBuilder::try_new(Source(self.payload.clone())).map_err(damaged)?;
+        let builder = builder.with_projection(self.mask.clone()).with_row_groups(self.groups.clone());
+        let builder = builder.with_offset(self.left.start).with_limit(self.left.len()).with_batch_size(self.batch);
+        builder.build().map_err(damaged)
+    }
+}
+
 impl Iterator for Batches {
     type Item = Result<RecordBatch>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let Some(reader) = &mut self.reader else {
+        if self.reader.is_none() {
             let rows = std::mem::take(&mut self.rows);
             return (rows > 0).then(|| with_schema(&self.schema, Vec::new(), rows));
-        };
-        let batch = reader.next()?;
-        let batch = batch.map_err(|error| match error.to_string() {
-            text if text.contains("index overflow") => {
-                Error::unsupported("the text of a batch is more than its type has room for").with_source(text)
-            }
-            text => Error::damaged("cannot read the frame").with_source(text),
-        });
-        let batch = batch.and_then(|batch| self.take(&batch));
+        }
+        let batch = self.read()?.and_then(|batch| self.take(&batch));
         if batch.is_err() {
             self.reader = None;
         }
@@ -199,6 +248,32 @@ impl Iterator for Batches {
 }
 
 impl Batches {
+    /// The next batch as the reader gives it. How long its texts are together shows only then: where they are too long for a
+    /// batch, those to come are smaller.
+    fn read(&mut self) -> Option<Result<RecordBatch>> {
+        loop {
+            let text = match self.reader.as_mut()?.next()? {
+                Ok(batch) => {
+                    self.plan.left.start += batch.num_rows();
+                    return Some(Ok(batch));
+                }
+                Err(error) => error.to_string(),
+            };
+            if !text.contains("index overflow") {
+                return Some(Err(Error::damaged("cannot read the frame").with_source(text)));
+            }
+            if self.plan.batch == 1 {
+                let message = "the text of a row is more than its type has room for";
+                return Some(Err(Error::unsupported(message).with_source(text)));
+            }
+            self.plan.batch /= 2;
+            match self.plan.reader() {
+                Ok(reader) => self.reader = Some(reader),
+                Err(error) => return Some(Err(error)),
+            }
+        }
+    }
+
     fn take(&mut self, batch: &RecordBatch) -> Result<RecordBatch> {
         for column in batch.columns() {
             add_buffers(&column.to_data(), &mut self.seen, &mut self.memory);
@@ -230,21 +305,17 @@ pub(crate) fn decode(input: &mut Decoder, selection: &Selection) -> Result<Vec<R
 pub(crate) fn batches(input: &mut Decoder, selection: &Selection) -> Result<Batches> {
     let justified = check(&**input.payload(), input.size(), selection)?;
     let part = &justified.part;
+    let payload = input.payload().clone();
+    let (groups, left) = (part.groups.clone(), part.rows.clone());
     let builder = ParquetRecordBatchReaderBuilder::try_new(Source(input.payload().clone())).map_err(damaged)?;
     let mut schema = builder.schema().clone();
     if schema.fields().is_empty() {
         // A file without columns has no rows of its own.
         let rows = input.fact("rows").and_then(serde_json::Value::as_u64).unwrap_or(0);
         let rows = selection.rows_of(rows as usize).len();
-        return Ok(Batches {
-            schema,
-            reader: None,
-            rows,
-            order: Vec::new(),
-            memory: 0,
-            seen: HashSet::new(),
-            justified,
-        });
+        let plan = Plan { payload, mask: ProjectionMask::all(), groups, left, batch: 1 };
+        let (order, seen) = (Vec::new(), HashSet::new());
+        return Ok(Batches { schema, reader: None, rows, plan, order, memory: 0, seen, justified });
     }
     let mut mask = ProjectionMask::all();
     let mut order: Vec<usize> = (0..schema.fields().len()).collect();
@@ -254,16 +325,10 @@ pub(crate) fn batches(input: &mut Decoder, selection: &Selection) -> Result<Batc
         order = columns.iter().map(|column| read.range(..column).count()).collect();
         schema = Arc::new(schema.project(columns).map_err(|error| damaged(error.into()))?);
     }
-    let rows = justified.rows.clamp(1, rows_of_a_batch(builder.metadata())) as usize;
-    let reader = builder
-        .with_projection(mask)
-        .with_row_groups(part.groups.clone())
-        .with_offset(part.rows.start)
-        .with_limit(part.rows.len())
-        .with_batch_size(rows)
-        .build()
-        .map_err(damaged)?;
-    Ok(Batches { schema, reader: Some(reader), rows: 0, order, memory: 0, seen: HashSet::new(), justified })
+    let batch = justified.rows.clamp(1, rows_of_a_batch(builder.metadata())) as usize;
+    let plan = Plan { payload, mask, groups, left, batch };
+    let reader = Some(plan.reader()?);
+    Ok(Batches { schema, reader, rows: 0, plan, order, memory: 0, seen: HashSet::new(), justified })
 }
 
 /// How many rows a batch should have: fewer where they have long texts.

@@ -622,6 +622,44 @@ fn dictionaries_whose_keys_cannot_tell_all_values_apart_are_refused() {
     assert_eq!(rows(), 130);
 }
 
+/// Joined they would have too many values for one dictionary.
+#[test]
+fn rows_that_cannot_be_joined_with_those_before_are_files_of_their_own() {
+    let count =
+        |chest: &Chest| chest.get::<Vec<RecordBatch>>("k").unwrap().iter().map(RecordBatch::num_rows).sum::<usize>();
+    let chest = Chest::builder().inline_limit(0).temporary().unwrap();
+    chest.insert("k", few_keys(0, 100)).unwrap();
+    for i in 1..5 {
+        chest.append("k", few_keys(i * 100, 100)).unwrap();
+        chest.append("k", few_keys(i * 100, 100)).unwrap();
+        assert_eq!(count(&chest), 100 + 200 * i as usize);
+    }
+    // A small value is written again as a whole.
+    let chest = Chest::temporary().unwrap();
+    chest.insert("k", few_keys(0, 100)).unwrap();
+    assert_eq!(chest.append("k", few_keys(100, 100)).unwrap_err().kind(), ErrorKind::Unsupported);
+    assert_eq!(count(&chest), 100);
+}
+
+#[test]
+fn a_large_dictionary_stays_one() {
+    let dir = super::dir();
+    let chest = Chest::builder().budget(0).open(dir.path()).unwrap();
+    let texts = StringArray::from_iter_values((0..3000).map(|i| format!("{i:01000}")));
+    let keys = Int32Array::from_iter_values((0..200_000).map(|i| i * 7 % 3000));
+    let column: ArrayRef = Arc::new(DictionaryArray::new(keys, Arc::new(texts)));
+    let field = Arc::new(Field::new("inner", column.data_type().clone(), false));
+    let outer: ArrayRef = Arc::new(StructArray::from(vec![(field, column.clone())]));
+    let batch = RecordBatch::try_from_iter([("d", column), ("s", outer)]).unwrap();
+    chest.insert("k", batch.clone()).unwrap();
+    let info = chest.info("k").unwrap();
+    assert!(info.stored_bytes < 4 << 20, "{info}");
+    let found = chest.get::<Vec<RecordBatch>>("k").unwrap();
+    assert_eq!(found.iter().map(RecordBatch::num_rows).sum::<usize>(), 200_000);
+    let size = icechest::Value::size(&*found) as u64;
+    assert!(size < 4 * info.bytes, "{size} bytes of {}", info.bytes);
+}
+
 #[test]
 fn numbers_and_nested_values_are_counted_too() {
     let chest = Chest::temporary().unwrap();
